@@ -1,0 +1,1 @@
+"""Replicated images, protected properties and OTA upgrades for Glance."""

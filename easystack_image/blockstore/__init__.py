@@ -1,0 +1,4 @@
+"""The replicated block store: engines that keep images in several copies.
+
+Usable, and tested, without Glance.
+"""

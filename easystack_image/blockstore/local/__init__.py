@@ -1,0 +1,1 @@
+"""The embedded engine: copies on the devices of this machine."""

@@ -1,0 +1,197 @@
+"""Every change that the local engine makes to a file system.
+
+One thin function per system call, so that there is one place where a crash
+can be injected, counted or traced.  All names are relative to a directory
+descriptor: when a disk is unmounted under us, we go on in the directory that
+we opened (and fail there), and never in the one that shows up beneath.
+
+What makes something durable (see also fsync(2)):
+
+* the bytes of a file: :func:`fsync` of the file;
+* its name, after :func:`create`, :func:`mkdir`, :func:`rename` or
+  :func:`unlink`: :func:`fsync` of the directory that holds the name.
+
+All functions raise OSError as the system call does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+import contextlib
+import errno
+import fcntl
+import os
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+#: What the name of a file ends with while it is being replaced.
+NEW = '.new'
+
+
+def open_directory(path: str, dir_fd: int | None = None) -> int:
+    """Open a directory for use as ``dir_fd`` and for :func:`fsync`.
+
+    Within a device, that is with ``dir_fd``, a link is not followed: nothing
+    that lies on a device may lead out of it.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    if dir_fd is not None:
+        flags |= os.O_NOFOLLOW
+    return os.open(path, flags, dir_fd=dir_fd)
+
+
+@contextlib.contextmanager
+def directory(path: str, dir_fd: int) -> Iterator[int]:
+    """Open a directory for a while."""
+    fd = open_directory(path, dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def mkdir(name: str, dir_fd: int) -> None:
+    """Create a directory that only its owner may enter."""
+    os.mkdir(name, DIRECTORY_MODE, dir_fd=dir_fd)
+
+
+def create(name: str, dir_fd: int, flags: int = 0) -> int:
+    """Create a file that must not exist yet, for reading and writing."""
+    return os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                   | os.O_NOFOLLOW | flags, FILE_MODE, dir_fd=dir_fd)
+
+
+def write_at(fd: int, data: memoryview | bytes, offset: int) -> None:
+    """Write all of ``data`` at ``offset`` (bytes)."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        if not written:
+            raise OSError(errno.EIO, 'nothing was written')
+        view = view[written:]
+        offset += written
+
+
+def truncate(fd: int, size: int) -> None:
+    """Set the size of a file, in bytes; what is added is a hole."""
+    os.ftruncate(fd, size)
+
+
+def fsync(fd: int) -> None:
+    """Make the content of a file, or the names in a directory, durable."""
+    os.fsync(fd)
+
+
+def rename(source: str, target: str, source_fd: int, target_fd: int) -> None:
+    """Give a file or directory its new name in one indivisible step.
+
+    A directory does not replace one that has something in it: then OSError
+    is raised with ENOTEMPTY or EEXIST.
+    """
+    os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
+
+def unlink(name: str, dir_fd: int) -> None:
+    """Remove the name of a file."""
+    os.unlink(name, dir_fd=dir_fd)
+
+
+def rmdir(name: str, dir_fd: int) -> None:
+    """Remove an empty directory."""
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+def remove_tree(name: str, dir_fd: int) -> None:
+    """Remove a directory and the files in it; it may be gone already.
+
+    The engine's directories hold files only, so one level is enough; a
+    directory in it makes this fail, rather than go where it should not.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        with directory(name, dir_fd) as tree:
+            for entry in os.listdir(tree):
+                unlink(entry, tree)
+        rmdir(name, dir_fd)
+
+
+def write_file(name: str, data: bytes, dir_fd: int) -> None:
+    """Create a file with ``data`` in it and make its content durable.
+
+    Its name is durable only after an :func:`fsync` of the directory.
+    """
+    fd = create(name, dir_fd)
+    try:
+        write_at(fd, data, 0)
+        fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def replace_file(name: str, data: bytes, dir_fd: int) -> None:
+    """Give a file new content in one step, durably.
+
+    The new content is durable under another name, ``name.new``, before the
+    rename; a crash leaves the old file or the new one.  The directory is
+    locked meanwhile: two processes must not rename each other's.
+    """
+    with _locked(dir_fd):
+        if exists(name + NEW, dir_fd):
+            unlink(name + NEW, dir_fd)
+        write_file(name + NEW, data, dir_fd)
+        fsync(dir_fd)
+        rename(name + NEW, name, dir_fd, dir_fd)
+        fsync(dir_fd)
+
+
+@contextlib.contextmanager
+def _locked(dir_fd: int) -> Iterator[None]:
+    fcntl.flock(dir_fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(dir_fd, fcntl.LOCK_UN)
+
+
+def discard_unfinished(names: Iterable[str], dir_fd: int) -> None:
+    """Remove what :func:`replace_file` left when it was cut short.
+
+    :param names: of the files that it replaces
+    """
+    for name in names:
+        if exists(name + NEW, dir_fd):
+            with _locked(dir_fd), contextlib.suppress(FileNotFoundError):
+                unlink(name + NEW, dir_fd)
+
+
+def touch(name: str, seconds: float, dir_fd: int) -> None:
+    """Set the times of a file; they need not be durable."""
+    os.utime(name, (seconds, seconds), dir_fd=dir_fd, follow_symlinks=False)
+
+
+def read_file(name: str, dir_fd: int, limit: int) -> bytes:
+    """Read a whole file.
+
+    :param limit: the most bytes it may have; more raise OSError (EFBIG)
+    """
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW,
+                 dir_fd=dir_fd)
+    try:
+        size = os.fstat(fd).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f'{name} has {size} bytes, at most '
+                                       f'{limit} were expected')
+        pieces = []
+        while piece := os.read(fd, size + 1):
+            pieces.append(piece)
+        return b''.join(pieces)
+    finally:
+        os.close(fd)
+
+
+def exists(name: str, dir_fd: int) -> bool:
+    """Tell whether a name exists; links are not followed."""
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True

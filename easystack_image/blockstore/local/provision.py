@@ -1,0 +1,93 @@
+"""Preparing directories as devices of one set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import os
+import uuid
+
+from easystack_image import exceptions
+from easystack_image.blockstore.local import device
+from easystack_image.blockstore.local import fsio
+from easystack_image.blockstore.local import members
+from easystack_image.blockstore.local import settings
+
+
+def initialise(configured: Sequence[str], chosen: Sequence[str] = (),
+               zone: str | None = None, weight: float = 1.0,
+               allow_shared_disk: bool = True) -> list[str]:
+    """Prepare those devices of a store that are not prepared yet.
+
+    They join the set of the prepared ones, or form a new set.
+
+    :param configured: all devices of the store
+    :param chosen: which of them to prepare; by default all, and those that
+        are prepared already are passed over
+    :param allow_shared_disk: whether devices may share a disk
+    :returns: the paths of those that were prepared
+    :raises easystack_image.exceptions.ConfigurationError: if one cannot be;
+        those before it are prepared then
+    """
+    settings.check_paths(configured)
+    for path in chosen:
+        if path not in configured:
+            raise exceptions.ConfigurationError(
+                f'{path!r} is not among the devices of the store '
+                f'({", ".join(configured)}): add it to '
+                'easystack_block_devices first')
+    identities = {path: _identity(path) for path in configured}
+    if not allow_shared_disk:
+        device.check_disks(configured)
+    sets = {identity.store_id for identity in identities.values()
+            if identity is not None}
+    if len(sets) > 1:
+        raise exceptions.ConfigurationError(
+            'the devices belong to different sets: list only devices of one '
+            'set')
+    store_id = sets.pop() if sets else str(uuid.uuid4())
+    todo = [path for path in chosen or configured
+            if identities[path] is None or path in chosen]
+    _refuse_replacements(identities, todo)
+    for path in todo:
+        device.initialise(path, device.new_identity(store_id, zone, weight))
+    return todo
+
+
+def _refuse_replacements(identities: Mapping[str, device.Identity | None],
+                         todo: Sequence[str]) -> None:
+    """Refuse to make a new device where one of the set is remembered.
+
+    Its disk may be back tomorrow; and the one that takes its place should
+    have its zone, its weight and its images.
+    """
+    memories = [members.recall(path) for path, identity in identities.items()
+                if identity is not None]
+    here = {identity.device_id: members.Member(path, identity)
+            for path, identity in identities.items() if identity is not None}
+    for member in members.merge(memories, here).members.values():
+        if member.path in todo and member.identity.device_id not in here:
+            # What has something in it is refused for that.
+            device.check_unused(member.path)
+            raise exceptions.ConfigurationError(
+                f'{member.path} is where a device of this set was: mount its '
+                'disk again, or, if it is lost, have the new one take its '
+                f'place with "easystack-image-manage device replace '
+                f'{member.path}"')
+
+
+def _identity(path: str) -> device.Identity | None:
+    """Return the identity of a device, or None if it has none yet."""
+    try:
+        fd = fsio.open_directory(path)
+    except OSError as error:
+        raise exceptions.ConfigurationError(
+            f'device {path}: {error.strerror}: create the directory, or '
+            'mount its disk there') from error
+    try:
+        if not fsio.exists(device.IDENTITY, fd):
+            return None
+        return device.read_identity(path, fd)
+    except exceptions.DeviceUnavailable as error:
+        raise exceptions.ConfigurationError(str(error)) from error
+    finally:
+        os.close(fd)

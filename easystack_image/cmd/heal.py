@@ -1,0 +1,71 @@
+"""``heal``: the service that keeps all images whole."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+
+from easystack_image.blockstore.local import healer as healer_module
+from easystack_image.blockstore.local import status as status_module
+from easystack_image.cmd import base
+from easystack_image.cmd import progress
+
+#: Seconds that the healer gets to end what it is at. Everything that it does
+#: survives being cut off.
+PATIENCE = 10.0
+
+
+class Heal(base.StoreCommand):
+    """Keep all images whole, as a service.
+
+    Makes up for missing copies, applies missed deletions, repairs what users
+    and scrubs find, scrubs everything within easystack_block_scrub_period,
+    and removes what was kept long enough. One healer works at a time on a
+    set of devices; others wait. SIGTERM and SIGINT end it, with exit code 0.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add the arguments."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            '--once', action='store_true',
+            help='Do what is due now, and end: with 0 if all images have all '
+                 'their copies, else with 3.')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Heal."""
+        healer = self.local().healer(self.report)
+        with progress.until_signal() as stop:
+            if not parsed_args.once:
+                _serve(healer, stop)
+                self.say('The healer ends.')
+                return
+            status = healer.once(stop)
+        if status.below_copies or status.waiting or status.failing:
+            self.exit_code = base.NOT_GOOD
+
+    def report(self, status: status_module.Status) -> None:
+        """Hear how the store is after each round."""
+
+
+def _serve(healer: healer_module.Healer, stop: threading.Event) -> None:
+    """Have the healer work until the signal; then wait for a while only."""
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            healer.run(stop)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work, name='heal', daemon=True)
+    thread.start()
+    while thread.is_alive() and not stop.wait(1.0):
+        pass
+    thread.join(PATIENCE)
+    for failure in failures:
+        raise failure
+
+
+COMMANDS = {'heal': Heal}

@@ -1,0 +1,245 @@
+"""Keeping copies good, and where they belong."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from easystack_image import exceptions
+from easystack_image.blockstore import engine as engine_module
+from easystack_image.blockstore import validate
+from easystack_image.blockstore.local import capacity
+from easystack_image.blockstore.local import engine as local_engine
+from easystack_image.blockstore.local import inventory
+from easystack_image.blockstore.local import roster
+from easystack_image.blockstore.local import work
+from easystack_image.cmd import base
+from easystack_image.cmd import columns
+from easystack_image.cmd import copies
+from easystack_image.cmd import plans
+
+
+class _OneOrAll(base.LongCommand, copies.CopiesCommand):
+    """A command about one image, or about all."""
+
+    HELP = ''
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add the image."""
+        parser = super().get_parser(prog_name)
+        copies.add_image(parser, self.HELP, optional=True)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
+        """Do it, and tell what was done."""
+        if parsed_args.image is None:
+            return self.all(parsed_args, self.local())
+        engine = self.one_engine()
+        image_id = validate.canonical_uuid(parsed_args.image)
+        with self.job(parsed_args, self.cmd_name or '', True) as job:
+            self.one(image_id, engine, job)
+        return self.table(engine.list_copies(image_id))
+
+    def one_engine(self) -> engine_module.Engine:
+        """Return the engine for work on one image."""
+        return self.local()
+
+    def one(self, image_id: str, engine: engine_module.Engine,
+            job: work.Job) -> None:
+        """Do it to one image."""
+        raise NotImplementedError
+
+    def all(self, parsed_args: argparse.Namespace,
+            engine: local_engine.LocalEngine) -> base.Table:
+        """Do it to all images."""
+        raise NotImplementedError
+
+
+class Scrub(_OneOrAll):
+    """Read all of every copy, and have repaired what is not good.
+
+    Goes on with a scrub that was interrupted. Without an image, one row
+    tells: how many images were read, how many copies were good, how many
+    were bad, missing or out of date; how many images were repaired, how
+    many have fewer good copies than they should now, and how many failed
+    to be read.
+    """
+
+    HELP = ('The id of an image; then its copies are listed afterwards. '
+            'Default: all images.')
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add the arguments."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument('--restart', action='store_true',
+                            help='Begin anew instead of going on.')
+        return parser
+
+    def one(self, image_id: str, engine: engine_module.Engine,
+            job: work.Job) -> None:
+        """Scrub one image."""
+        local = self.check_local(engine)
+        size = sum(copy.size for copy in local.list_copies(image_id))
+        job.progress.begin(1, size)
+        local.scrubber.scrub(image_id, job)
+
+    def all(self, parsed_args: argparse.Namespace,
+            engine: local_engine.LocalEngine) -> base.Table:
+        """Scrub all images."""
+        with self.job(parsed_args, 'scrub') as job:
+            result = engine.scrubber.run(job, parsed_args.restart)
+        if result.lacking or result.failures:
+            self.exit_code = base.NOT_GOOD
+        return (('images', 'good', 'bad', 'repaired', 'lacking', 'failed'),
+                [(result.images, result.good, result.bad, result.repaired,
+                  result.lacking, len(result.failures))])
+
+
+class Repair(_OneOrAll):
+    """Verify copies and replace those that are not good.
+
+    Without an image: all images that lack copies, that have copies with a
+    bad manifest or size, or that users or scrubs found damaged; they are
+    listed, with what became of them. ("scrub" reads everything.)
+    """
+
+    BRIEF = (*copies.CopiesCommand.BRIEF, ('image', 'result'))
+    HELP = ('The id of an image; then its copies are listed afterwards. '
+            'Default: all that need it.')
+
+    def one_engine(self) -> engine_module.Engine:
+        """Return the engine: each can repair an image."""
+        return self.engine()
+
+    def one(self, image_id: str, engine: engine_module.Engine,
+            job: work.Job) -> None:
+        """Repair one image."""
+        if isinstance(engine, local_engine.LocalEngine):
+            engine.repairer.repair(image_id, job=job)
+        else:
+            engine.repair(image_id)
+
+    def all(self, parsed_args: argparse.Namespace,
+            engine: local_engine.LocalEngine) -> base.Table:
+        """Repair all images that need it."""
+        rows: list[tuple[object, ...]] = []
+        with self.job(parsed_args, 'look') as job:
+            todo = _in_need(engine, job)
+        if not todo:
+            self.say('No image needs repair.')
+        with self.job(parsed_args, 'repair') as job:
+            job.progress.begin(len(todo), sum(todo.values()))
+            for image_id in todo:
+                job.check()
+                rows.append((image_id, *_repair(engine, image_id, job)))
+                job.progress.advance(1, 0)
+        if any(result != 'repaired' for _, result, _ in rows):
+            self.exit_code = base.NOT_GOOD
+        return ('image', 'result', 'reason'), rows
+
+
+def _repair(engine: local_engine.LocalEngine, image_id: str,
+            job: work.Job) -> tuple[str, str]:
+    """Repair an image; return what became of it, and why."""
+    try:
+        if engine.repairer.repair(image_id, job=job):
+            return 'repaired', ''
+        return 'lacking', ('there are not enough devices, or not all can be '
+                           'used')
+    except exceptions.ImageNotFound as error:
+        return 'gone', str(error)
+    except exceptions.BlockStoreError as error:
+        return 'failed', str(error)
+
+
+def _in_need(engine: local_engine.LocalEngine,
+             job: work.Job) -> Mapping[str, int]:
+    """Return the images that need repair, and how many bytes to read."""
+    listed = inventory.take(engine.fleet)
+    marked = {upload.image_id for upload in engine.repairer.marked()}
+    job.progress.begin(len(listed.images), 0)
+    todo = {}
+    for image_id, found in sorted(listed.images.items()):
+        job.check()
+        if (image_id in marked or len(found) < engine.copies
+                or _looks_bad(engine, image_id)):
+            todo[image_id] = sum(entry.size for entry in found.values())
+        job.progress.advance(1, 0)
+    return todo
+
+
+def _looks_bad(engine: local_engine.LocalEngine, image_id: str) -> bool:
+    try:
+        return any(copy.state in (engine_module.CopyState.DAMAGED,
+                                  engine_module.CopyState.MISSING)
+                   for copy in engine.list_copies(image_id))
+    except exceptions.ImageNotFound:
+        return False
+
+
+class Rebalance(plans.MovingCommand, base.LongCommand):
+    """Move copies to where they belong.
+
+    After a device was added, or drained or away for a while. New copies are
+    complete before others are removed. If it is interrupted, running it
+    again goes on.
+    """
+
+    def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
+        """Move them, and tell what was done."""
+        engine = self.local()
+        if parsed_args.dry_run:
+            with self.job(parsed_args, 'plan') as job:
+                planned = engine.forecast.rebalance(job)
+            return self.forecast(planned)
+        with self.job(parsed_args, 'rebalance') as job:
+            return plans.summary(engine.membership.rebuild(job))
+
+
+class Capacity(base.ListCommand):
+    """Show how much room is in use, and how much more fits.
+
+    The last row is about all devices together; there, "fits" is how many
+    more bytes of images can be stored, with all the copies that they should
+    have, each in a zone of its own where there are enough. Draining devices
+    and those that cannot be used do not count for that.
+    """
+
+    BRIEF = (('device', 'total', 'used', 'free', 'use', 'full', 'fits'),)
+
+    def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
+        """Measure it."""
+        engine = self.local()
+        entries = [entry for entry in roster.take(engine.fleet)
+                   if entry.there]
+        free: dict[str, list[int]] = {}
+        for entry in entries:
+            if entry.state == 'active':
+                free.setdefault(entry.zone, []).append(entry.free)
+        limit = engine.settings.nearly_full
+        rows = [_row(entry, limit, None) for entry in entries]
+        whole = roster.Entry(
+            'all', '', '', 0.0, '', sum(entry.total for entry in entries),
+            sum(entry.used for entry in entries),
+            sum(entry.free for entry in entries))
+        return (('device', 'zone', 'state', 'total', 'used', 'free', 'use',
+                 'full', 'fits'),
+                [*rows, _row(whole, limit,
+                             capacity.fits(free, engine.copies))])
+
+
+def _row(entry: roster.Entry, limit: float,
+         fits: int | None) -> tuple[object, ...]:
+    full = entry.used_percent >= limit
+    return (entry.path, columns.Name(entry.zone), entry.state,
+            *map(columns.Size, (entry.total, entry.used, entry.free)),
+            columns.Percent(entry.used_percent),
+            'nearly' if full else 'no', columns.Size(fits))
+
+
+COMMANDS = {
+    'capacity': Capacity,
+    'rebalance': Rebalance,
+    'repair': Repair,
+    'scrub': Scrub,
+}

@@ -1,0 +1,108 @@
+"""The one error tree of the package.
+
+Every error that the rooms below raise on purpose derives from
+:class:`EasystackImageError`.  The adapters (``store``, ``middleware``,
+``cmd``) translate it, once, to what their host expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class EasystackImageError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigurationError(EasystackImageError):
+    """The configuration cannot work; the message says what to change."""
+
+
+class InvalidRequest(EasystackImageError, ValueError):
+    """An argument is malformed; the message names it and what is allowed."""
+
+
+class Interrupted(EasystackImageError):
+    """Long work was asked to end before it was done."""
+
+
+class Refused(EasystackImageError):
+    """Something would lose copies, and was not done."""
+
+
+class RecordsError(EasystackImageError):
+    """Glance's records of images cannot be read."""
+
+
+class BlockStoreError(EasystackImageError):
+    """Base of the errors of the replicated block store."""
+
+
+class ImageNotFound(BlockStoreError):
+    """No copy of the image exists on any device that can be reached."""
+
+
+class ImageUnavailable(BlockStoreError):
+    """No copy was found, but not all devices could be asked."""
+
+
+class ImageExists(BlockStoreError):
+    """The image is stored already."""
+
+
+class SizeMismatch(BlockStoreError):
+    """The source ended early, or went on past the size it declared."""
+
+
+class DamagedImage(BlockStoreError):
+    """No good copy is left of something that had to be read."""
+
+
+class ImageInUse(BlockStoreError):
+    """The image cannot be removed, because something depends on it."""
+
+
+class ImageBusy(BlockStoreError):
+    """Another process works on the image, and did not end in time."""
+
+
+class DeviceError(BlockStoreError):
+    """One device could not do what was asked of it.
+
+    :param device: the path of the device
+    :param reason: what happened, in words
+    :param errno: the number of the operating system's error, if there was one
+    """
+
+    def __init__(self, device: str, reason: str,
+                 errno: int | None = None) -> None:
+        super().__init__(f'{device}: {reason}')
+        self.device = device
+        self.reason = reason
+        self.errno = errno
+
+
+class DeviceTimeout(DeviceError):
+    """A device did not answer within its time limit."""
+
+
+class DeviceUnavailable(DeviceError):
+    """A device is not mounted, not ours, or was given up for a while."""
+
+
+class DamagedCopy(DeviceError):
+    """One copy is not what its manifest says (or the manifest is not)."""
+
+
+class NotEnoughCopies(BlockStoreError):
+    """Fewer than ``min_copies`` copies could be made durable.
+
+    :param message: what was being done
+    :param causes: one error per device that failed
+    """
+
+    def __init__(self, message: str,
+                 causes: Sequence[DeviceError] = ()) -> None:
+        details = '; '.join(str(cause) for cause in causes)
+        super().__init__(f'{message} ({details})' if details else message)
+        self.causes = tuple(causes)

@@ -1,0 +1,1 @@
+"""What stands in Glance's pipeline, or answers beside it."""

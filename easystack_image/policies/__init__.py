@@ -1,0 +1,12 @@
+"""Default rules of what this package adds to Glance's API, and who checks."""
+
+from collections.abc import Sequence
+
+from oslo_policy import policy
+
+from easystack_image.policies import copies
+
+
+def list_rules() -> Sequence[policy.DocumentedRuleDefault]:
+    """Return the rules, as ``oslo.policy.policies`` wants them."""
+    return [*copies.RULES]

@@ -1,0 +1,1 @@
+"""The glance_store driver ``easystack_block``."""

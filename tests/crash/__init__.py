@@ -1,0 +1,1 @@
+"""Processes killed at every step, lost power, and damage of every kind."""

@@ -1,0 +1,216 @@
+"""The steps of a process: every change that it makes to its devices.
+
+All of them go through :mod:`easystack_image.blockstore.local.fsio`, so that
+counting the calls of its functions counts the steps, and a crash can be put
+before, after or in the middle of any one of them.  On one device the steps
+come in the same order each time, because one thread makes them; how far the
+other devices are by then does not repeat.  A step is therefore named by its
+device and its number on that device, and the others are either held back, so
+that none makes its step of that number first, or let go ahead, so that all
+have made it: that gives both ends of what can happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import functools
+import inspect
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+from easystack_image.blockstore.local import fsio
+
+#: What changes something, one system call each.
+CHANGES = ('mkdir', 'create', 'write_at', 'truncate', 'fsync', 'rename',
+           'unlink', 'rmdir')
+#: What is made of these, or changes nothing.
+OTHERS = ('open_directory', 'directory', 'remove_tree', 'write_file',
+          'read_file', 'exists')
+
+#: How long a step waits for those of other devices that should come first, in
+#: seconds.  Some never come: not every device has as many steps.
+LIMIT = 0.02
+#: How long a step is delayed for the others to go even further, in seconds.
+DELAY = 0.003
+#: How long to wait for what should come soon, in seconds.
+PATIENCE = 20.0
+
+#: Changes that Python reports by itself, whoever makes them.
+_AUDITED = {'os.mkdir', 'os.rename', 'os.remove', 'os.rmdir', 'os.truncate',
+            'os.link', 'os.symlink'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """Where a process is to be stopped."""
+
+    #: Index of the device.
+    device: int
+    #: The how manieth step on it, from 1.
+    number: int
+    #: 'before', 'middle' (of a write) or 'after'.
+    moment: str = 'before'
+    #: Whether the others are 'behind' or 'ahead' then.
+    others: str = 'behind'
+    #: Whether its process group is frozen (SIGSTOP) rather than killed.
+    freeze: bool = False
+
+    def __str__(self) -> str:
+        what = 'frozen' if self.freeze else 'killed'
+        return (f'{what} {self.moment} step {self.number} on device '
+                f'{self.device}, the others {self.others}')
+
+
+def kill_group() -> NoReturn:
+    """Kill all processes of this process's group, itself included."""
+    os.killpg(0, signal.SIGKILL)
+    while True:
+        signal.pause()
+
+
+class Counter:
+    """Counts the steps, tells of them, and stops the process at one.
+
+    :param devices: paths of the devices
+    :param cut: where to stop, or None
+    :param tell: called with what happens, as keyword arguments
+    :param brief: whether to tell of no other step than the one of the cut
+    """
+
+    def __init__(self, devices: Sequence[str], cut: Cut | None,
+                 tell: Callable[..., None], brief: bool = False) -> None:
+        self._devices = list(devices)
+        self._brief = brief
+        self._cut = cut
+        self._tell = tell
+        self._progress = threading.Condition()
+        self._begun = [0] * len(devices)
+        self._done = [0] * len(devices)
+        self._within = threading.local()
+
+    def install(self) -> None:
+        """Put this between the engine and the file system, for good."""
+        for name in CHANGES:
+            real = getattr(fsio, name)
+            setattr(fsio, name, functools.partial(
+                self._call, name, real, inspect.signature(real)))
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Tell of changes that do not come through fsio."""
+        if getattr(self._within, 'step', False):
+            return
+        name = os.fsdecode(arguments[0]) if (
+            arguments and isinstance(arguments[0], str | bytes)) else ''
+        # Locks are empty files, and nothing is lost with them.
+        if event in _AUDITED or (
+                event == 'open' and isinstance(arguments[2], int)
+                and arguments[2] & os.O_CREAT
+                and not name.startswith('locks/')):
+            self._tell(bypassed=f'{event} {name}')
+
+    def _call(self, name: str, real: Callable[..., Any],
+              signature: inspect.Signature, *args: Any,
+              **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs).arguments
+        device, place = self._place(given)
+        with self._progress:
+            self._begun[device] += 1
+            number = self._begun[device]
+        cut = self._cut
+        self._pace(device, number)
+        here = cut is not None and (cut.device, cut.number) == (device,
+                                                                number)
+        moment = cut.moment if cut is not None and here else ''
+        if here or not self._brief:
+            self._tell(begun=[device, number, name, place])
+        if moment == 'before':
+            self._stop()
+        self._within.step = True
+        try:
+            if moment == 'middle' and name == 'write_at':
+                half = memoryview(given['data'])[:len(given['data']) // 2]
+                real(given['fd'], half, given['offset'])
+                self._stop()
+            result = real(*args, **kwargs)
+            if here or not self._brief:
+                self._tell(ended=[device, number])
+        finally:
+            self._within.step = False
+            if moment == 'after':
+                self._stop()
+            with self._progress:
+                self._done[device] += 1
+                self._progress.notify_all()
+        return result
+
+    def _pace(self, device: int, number: int) -> None:
+        """Let the other devices go first, or the one of the cut."""
+        cut = self._cut
+        if cut is None:
+            return
+        with self._progress:
+            if device != cut.device and cut.others == 'behind':
+                self._progress.wait_for(
+                    lambda: self._done[cut.device] >= number, LIMIT)
+            elif device == cut.device and cut.others == 'ahead':
+                self._progress.wait_for(
+                    lambda: all(done >= number or not begun
+                                for index, (begun, done) in enumerate(zip(
+                                    self._begun, self._done, strict=True))
+                                if index != device), LIMIT)
+        if (device == cut.device) == (cut.others == 'ahead'):
+            time.sleep(DELAY)
+
+    def _place(self, given: dict[str, Any]) -> tuple[int, str]:
+        """Return on which device a call acts, and on what."""
+        fd = next(given[name] for name in ('fd', 'dir_fd', 'target_fd')
+                  if name in given)
+        path = os.readlink(f'/proc/self/fd/{fd}')
+        for index, device in enumerate(self._devices):
+            if path == device or path.startswith(device + '/'):
+                place = os.path.relpath(path, device)
+                name = given.get('target', given.get('name'))
+                return index, os.path.normpath(f'{place}/{name}'
+                                               if name else place)
+        raise AssertionError(f'{path} is on none of the devices')
+
+    def _stop(self) -> None:
+        assert self._cut is not None
+        self._tell(stopped=True)
+        if self._cut.freeze:
+            os.killpg(0, signal.SIGSTOP)
+        else:
+            kill_group()
+
+
+@contextlib.contextmanager
+def observed(observe: Callable[[str, dict[str, Any], Any], None],
+             ) -> Any:
+    """Tell of every change that this process makes, while it lasts.
+
+    :param observe: called after each change with the name of the function,
+        its arguments by name, and what it returned
+    """
+    real = {name: getattr(fsio, name) for name in CHANGES}
+
+    def call(name: str, signature: inspect.Signature, *args: Any,
+             **kwargs: Any) -> Any:
+        result = real[name](*args, **kwargs)
+        observe(name, dict(signature.bind(*args, **kwargs).arguments), result)
+        return result
+
+    try:
+        for name, function in real.items():
+            setattr(fsio, name, functools.partial(
+                call, name, inspect.signature(function)))
+        yield
+    finally:
+        for name, function in real.items():
+            setattr(fsio, name, function)

@@ -1,0 +1,1 @@
+"""The demonstration: an image survives damage ("tox -e demo")."""

@@ -1,0 +1,347 @@
+"""A real Glance: ``glance.wsgi.api`` under uWSGI on a port of 127.0.0.1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import json
+import os
+from pathlib import Path
+import tempfile
+from typing import Any, Protocol
+import uuid
+
+import requests
+
+from tests.functional import mariadb
+from tests.functional import processes
+
+#: Option groups and what stands in them, as in a configuration file.
+Options = Mapping[str, Mapping[str, object]]
+
+#: The pipelines that deployers copy.
+SAMPLE_PASTE = processes.ROOT / 'etc' / 'glance-api-paste.ini.easystack-sample'
+FLAVOR = 'keystone'
+
+_AUTHTOKEN = """\
+paste.filter_factory = keystonemiddleware.auth_token:filter_factory
+delay_auth_decision = true
+"""
+_IDENTITY = 'paste.filter_factory = tests.functional.noauth:factory\n'
+
+
+def paste() -> str:
+    """Return the sample's pipelines, with a filter instead of Keystone."""
+    sample = SAMPLE_PASTE.read_text()
+    if sample.count(_AUTHTOKEN) != 1:
+        raise ValueError(f'{SAMPLE_PASTE} has another authtoken')
+    return sample.replace(_AUTHTOKEN, _IDENTITY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """One of Glance's backends: its name, its driver and its options."""
+
+    name: str
+    driver: str
+    options: Mapping[str, object]
+
+
+def block_store(name: str, devices: Sequence[Path],
+                **options: object) -> Store:
+    """Return a store of this package's driver.
+
+    :param options: without their prefix ``easystack_block_``
+    """
+    given = {'devices': ','.join(map(str, devices)),
+             # The tests' devices are folders side by side.
+             'allow_shared_disk': True} | options
+    return Store(name, 'easystack_block', {
+        f'easystack_block_{option}': value for option, value in given.items()})
+
+
+def file_store(name: str, directory: Path) -> Store:
+    """Return a store of Glance's own file driver."""
+    return Store(name, 'file', {'filesystem_store_datadir': directory})
+
+
+class Database(Protocol):
+    """Where a Glance keeps what it knows, and how many may ask at once."""
+
+    #: uWSGI's worker processes, and the threads of each.
+    processes: int
+    threads: int
+
+    def create(self) -> str:
+        """Make the database ready, and return its URL for oslo.db."""
+
+
+class SQLite:
+    """A file; more than one thread would find it locked every so often."""
+
+    processes = 1
+    threads = 1
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self) -> str:
+        """See the base class; the tables are laid out once per process."""
+        self.path.write_bytes(_empty_sqlite())
+        return f'sqlite:///{self.path}'
+
+
+class MariaDB:
+    """A database on the tests' own MariaDB server."""
+
+    processes = 2
+    threads = 8
+
+    def create(self) -> str:
+        """See the base class."""
+        name = f'glance_{uuid.uuid4().hex[:12]}'
+        url = mariadb.shared().create_database(name)
+        _sync_database(url)
+        return url
+
+
+def default_database(root: Path) -> Database:
+    """Return the database that the tox environment asks for."""
+    kind = os.environ.get('EASYSTACK_TEST_DATABASE', 'sqlite')
+    if kind == 'mariadb':
+        return MariaDB()
+    if kind == 'sqlite':
+        return SQLite(root / 'glance.sqlite')
+    raise ValueError(f'EASYSTACK_TEST_DATABASE={kind}: not sqlite or mariadb')
+
+
+@functools.cache
+def _empty_sqlite() -> bytes:
+    with tempfile.TemporaryDirectory(prefix='glance-db-') as directory:
+        path = Path(directory, 'glance.sqlite')
+        _sync_database(f'sqlite:///{path}')
+        return path.read_bytes()
+
+
+def _sync_database(url: str) -> None:
+    with tempfile.TemporaryDirectory(prefix='glance-db-') as directory:
+        config = Path(directory, 'glance.conf')
+        _write_options(config, {'database': {'connection': url}})
+        processes.check([processes.script('glance-manage'),
+                         '--config-file', str(config), 'db_sync'])
+
+
+def _write_options(path: Path, options: Options) -> None:
+    lines = []
+    for group, values in options.items():
+        lines.append(f'[{group}]')
+        lines += [f'{name} = {value}' for name, value in values.items()]
+    path.write_text('\n'.join(lines) + '\n')
+
+
+class Glance:
+    """One Glance service with everything it needs under ``root``.
+
+    ``prepare`` writes the configuration and the database; ``start``,
+    ``stop`` and ``kill`` may follow in any number, on the same state.
+
+    :param root: an existing directory
+    :param stores: the first one is the default
+    :param options: more of the configuration, or other values
+    :param import_options: the same for ``glance-image-import.conf``
+    """
+
+    def __init__(self, root: Path, stores: Sequence[Store],
+                 options: Options | None = None,
+                 import_options: Options | None = None,
+                 database: Database | None = None) -> None:
+        self.root = root
+        self.stores = list(stores)
+        self.options = dict(options or {})
+        self.import_options = dict(import_options or {})
+        self.database = database or default_database(root)
+        self.port = processes.free_port()
+        self.url = f'http://127.0.0.1:{self.port}'
+        self.config_file = root / 'etc' / 'glance-api.conf'
+        self._connection = ''
+        self._process = processes.Process(
+            self._command(), root / 'glance-api.log', processes.environment(
+                OS_GLANCE_CONFIG_DIR=str(self.config_file.parent)))
+
+    def _command(self) -> list[str]:
+        return [
+            processes.script('pyuwsgi'), '--master', '--die-on-term',
+            '--need-app', '--lazy-apps', '--thunder-lock',
+            # Also with one thread: the driver has threads of its own.
+            '--enable-threads',
+            '--processes', str(self.database.processes),
+            '--threads', str(self.database.threads),
+            '--http-socket', f'127.0.0.1:{self.port}',
+            '--add-header', 'Connection: close',
+            '--chunked-input-limit', str(16 << 20),
+            '--chunked-input-timeout', '60', '--socket-timeout', '60',
+            '--module', 'glance.wsgi.api:application']
+
+    def prepare(self) -> None:
+        """Write the configuration, and lay out an empty database."""
+        for name in ('etc', 'staging', 'tasks', 'lock'):
+            (self.root / name).mkdir(exist_ok=True)
+        (self.root / 'etc' / 'paste.ini').write_text(paste())
+        self._connection = self.database.create()
+        self.configure()
+
+    def configure(self) -> None:
+        """Write the configuration files; they count from the next start."""
+        options = self._own_options() | {
+            store.name: store.options for store in self.stores}
+        for group, values in self.options.items():
+            options[group] = {**options.get(group, {}), **values}
+        _write_options(self.config_file, options)
+        _write_options(self.config_file.with_name('glance-image-import.conf'),
+                       {'image_import_opts': {'image_import_plugins': '[]'}}
+                       | self.import_options)
+
+    def _own_options(self) -> dict[str, Mapping[str, object]]:
+        backends = [f'{store.name}:{store.driver}' for store in self.stores]
+        return {
+            'DEFAULT': {
+                'enabled_backends': ','.join(backends),
+                'enabled_import_methods':
+                    '[glance-direct,web-download,copy-image]',
+                'worker_self_reference_url': self.url,
+                'debug': False},
+            'database': {'connection': self._connection},
+            'glance_store': {'default_backend': self.stores[0].name},
+            'os_glance_staging_store': {
+                'filesystem_store_datadir': self.root / 'staging'},
+            'os_glance_tasks_store': {
+                'filesystem_store_datadir': self.root / 'tasks'},
+            'oslo_concurrency': {'lock_path': self.root / 'lock'},
+            'paste_deploy': {'config_file': self.root / 'etc' / 'paste.ini',
+                             'flavor': FLAVOR}}
+
+    def start(self, timeout: float = 60) -> None:
+        """Start, and return when requests are answered.
+
+        :param timeout: seconds
+        :raises ProcessFailed: with the end of the log
+        """
+        self._process.start()
+        try:
+            processes.poll(lambda: self._answers() or not self.running,
+                           'Glance', timeout, interval=0.05)
+            started = self.running
+        except TimeoutError:
+            started = False
+        if not started:
+            self.kill()
+            raise processes.ProcessFailed(
+                f'Glance does not start:\n{self.log_tail()}')
+
+    def _answers(self) -> bool:
+        try:
+            with requests.Session() as session:
+                session.trust_env = False
+                return session.get(f'{self.url}/', timeout=5).status_code < 500
+        except requests.RequestException:
+            return False
+
+    def stop(self) -> None:
+        """Stop in an orderly way."""
+        self._process.stop()
+
+    def kill(self) -> None:
+        """Kill all processes at once, as a power failure would."""
+        self._process.kill()
+
+    @property
+    def running(self) -> bool:
+        """Whether the service runs."""
+        return self._process.running
+
+    @property
+    def pid(self) -> int:
+        """The process id of uWSGI's master, and of its process group."""
+        return self._process.pid
+
+    def log(self) -> str:
+        """Return all that Glance and uWSGI have logged so far."""
+        path = self._process.log
+        return path.read_text(errors='replace') if path.exists() else ''
+
+    def log_tail(self, lines: int = 60) -> str:
+        """Return the end of the log."""
+        return self._process.tail(lines)
+
+    def manage_command(self, *arguments: str,
+                       store: str | None = None) -> list[str]:
+        """Return a call of ``easystack-image-manage``, in words.
+
+        :param store: by default the first one
+        """
+        return [processes.script('easystack-image-manage'),
+                '--config-file', str(self.config_file),
+                '--store', store or self.stores[0].name, *arguments]
+
+    def copies(self, image_id: str, *options: str,
+               store: str | None = None) -> list[dict[str, Any]]:
+        """Return the rows of ``copies show``.
+
+        :param options: such as ``--verify``
+        """
+        command = self.manage_command('copies', 'show', '-f', 'json',
+                                      *options, image_id, store=store)
+        # 3 says that there are some that are not good.
+        rows: list[dict[str, Any]] = json.loads(processes.check(
+            command, accept=(0, 3)))
+        return rows
+
+    def init_devices(self) -> None:
+        """Prepare the devices of every store of this package."""
+        for store in self.stores:
+            if store.driver == 'easystack_block':
+                processes.check(self.manage_command('device', 'init',
+                                                    store=store.name))
+
+
+def make_devices(root: Path, count: int = 3,
+                 prefix: str = 'disk') -> list[Path]:
+    """Create empty directories to be devices, and return them."""
+    devices = [root / f'{prefix}{number}' for number in range(1, count + 1)]
+    for device in devices:
+        device.mkdir()
+    return devices
+
+
+def copy_directory(device: Path, image_id: str) -> Path:
+    """Return where a copy of an image lies, or would lie, on a device."""
+    return device / 'images' / image_id[:2] / image_id
+
+
+def data_file(device: Path, image_id: str) -> Path:
+    """Return the plain bytes of a copy on a device."""
+    return copy_directory(device, image_id) / 'data'
+
+
+def devices(store: Store) -> list[Path]:
+    """Return the devices of a store of this package."""
+    listed = str(store.options['easystack_block_devices'])
+    return [Path(path) for path in listed.split(',')]
+
+
+def files_of(root: Path, image_id: str) -> list[Path]:
+    """Return what holds data of an image under ``root``, for any store.
+
+    That is: files under the image's id, or in a folder under its id.  The
+    marks by which devices remember what was deleted are no data.
+    """
+    return [path for path in root.rglob('*')
+            if path.is_file() and path.stat().st_size
+            and image_id in (path.name, path.parent.name)]
+
+
+def leftovers(store: Store) -> list[Path]:
+    """Return what unfinished uploads left on the devices of a store."""
+    return [path for device in devices(store)
+            for path in (device / 'tmp').rglob('*')]

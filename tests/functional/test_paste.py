@@ -1,0 +1,93 @@
+"""The pipelines that deployers copy."""
+
+from __future__ import annotations
+
+import configparser
+import json
+from pathlib import Path
+import sys
+from typing import Any
+
+from oslo_config import cfg
+
+from easystack_image.conf import store as store_conf
+from tests.functional import base
+from tests.functional import processes
+from tests.functional import server
+
+FLAVORS = ('default', 'caching', 'cachemanagement', 'keystone',
+           'keystone+caching', 'keystone+cachemanagement')
+
+
+class TestPaste(base.TestCase):
+
+    def sample(self) -> configparser.RawConfigParser:
+        parser = configparser.RawConfigParser()
+        parser.read(server.SAMPLE_PASTE)
+        return parser
+
+    def theirs(self) -> configparser.RawConfigParser:
+        """Return what Glance installs."""
+        parser = configparser.RawConfigParser()
+        path = Path(sys.prefix, 'etc', 'glance', 'glance-api-paste.ini')
+        self.assertNotEqual([], parser.read(path))
+        return parser
+
+    def test_it_is_glances_but_for_us(self) -> None:
+        ours, theirs = self.sample(), self.theirs()
+        self.assertEqual({*theirs.sections(), 'filter:easystack_copies'},
+                         set(ours.sections()))
+        for section in theirs.sections():
+            expected = dict(theirs[section])
+            if section == 'composite:api':
+                expected = {name: value.replace(
+                    'context ', 'context easystack_copies ')
+                    for name, value in expected.items()}
+            if section == 'app:healthcheck':
+                expected['backends'] += ',easystack_block'
+            self.assertEqual(expected, dict(ours[section]), section)
+
+    def test_every_flavor_loads(self) -> None:
+        """In Glance's own way, from the sample as it is."""
+        root = self.temporary_directory()
+        glance = server.Glance(root, [
+            server.block_store('copies', server.make_devices(root))],
+            options={'paste_deploy': {'config_file': server.SAMPLE_PASTE,
+                                      'flavor': ''},
+                     'DEFAULT': {'image_cache_dir': root / 'cache'}})
+        glance.prepare()
+        self.assertEqual(set(FLAVORS), set(self.sample()[
+            'composite:api']) - {'paste.composite_factory'})
+        for flavor in FLAVORS:
+            shown = self.load(glance, flavor)
+            self.assertIn('CopiesFilter', shown['chain'], flavor)
+            place = shown['chain'].index('CopiesFilter')
+            self.assertIn('Context', shown['chain'][place - 1], flavor)
+            self.assertEqual(['disable_by_file', 'easystack_block'],
+                             shown['healthcheck'])
+
+    def load(self, glance: server.Glance, flavor: str) -> dict[str, Any]:
+        """Return what stands in a pipeline."""
+        shown: dict[str, Any] = json.loads(processes.check(
+            [sys.executable, '-W', 'ignore', '-m',
+             'tests.functional.pipeline', str(glance.config_file),
+             flavor]).splitlines()[-1])
+        return shown
+
+
+class TestSnippet(base.TestCase):
+    """The lines for glance-api.conf."""
+
+    PATH = processes.ROOT / 'etc' / 'glance-api.conf.easystack-sample'
+
+    def test_options_exist(self) -> None:
+        conf = cfg.ConfigOpts()
+        conf.register_opts(store_conf.OPTS, group='copies')
+        names = {opt.name for opt in store_conf.OPTS}
+        text = self.PATH.read_text()
+        for line in text.splitlines():
+            name = line.lstrip('#').partition(' = ')[0]
+            if line.lstrip('#').startswith(store_conf.PREFIX):
+                self.assertIn(name, names)
+        conf(['--config-file', str(self.PATH)])
+        self.assertEqual(3, len(conf.copies.easystack_block_devices))

@@ -1,0 +1,1 @@
+"""The command line, run as operators and their scripts run it."""

@@ -1,0 +1,76 @@
+"""What the upgrade check makes of what it finds.
+
+The command itself needs Glance: see tests/functional.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+import sys
+
+import testtools
+
+from easystack_image.blockstore import engine
+from easystack_image.cmd import status
+
+SUCCESS, WARNING, FAILURE = (status.Code.SUCCESS, status.Code.WARNING,
+                             status.Code.FAILURE)
+ROOT = Path(__file__).parents[3]
+
+
+class ReleasesTest(testtools.TestCase):
+
+    def test_python(self) -> None:
+        for version, code in (((3, 10, 9), FAILURE), ((3, 11, 0), SUCCESS),
+                              ((3, 13, 5), SUCCESS), ((3, 14, 0), WARNING),
+                              ((4, 0, 0), WARNING)):
+            self.assertIs(code, status.check_python(version).code, version)
+        self.assertIs(SUCCESS, status.check_python(sys.version_info).code)
+
+    def test_glance(self) -> None:
+        for version, code in (('31.0.0', FAILURE), ('32.0.0', SUCCESS),
+                              ('32.1.0.dev5', SUCCESS), ('33.0.0', SUCCESS),
+                              ('33.0.0rc1', SUCCESS), ('34.0.0', WARNING),
+                              ('0', FAILURE), ('unknown', FAILURE)):
+            self.assertIs(code, status.check_glance(version).code, version)
+
+    def test_they_are_those_of_the_package(self) -> None:
+        text = (ROOT / 'setup.cfg').read_text()
+        lowest, highest = status.PYTHON
+        for minor in range(lowest[1], highest[1] + 1):
+            self.assertIn(f'Python :: 3.{minor}\n', text)
+        self.assertNotIn(f'Python :: 3.{highest[1] + 1}\n', text)
+
+    def test_entry_points(self) -> None:
+        result = status.check_entry_points()
+        self.assertIs(SUCCESS, result.code, result.details)
+
+
+class JudgeTest(testtools.TestCase):
+
+    def problem(self, what: str, severity: engine.Severity,
+                ) -> engine.Problem:
+        return engine.Problem(severity, what, None, f'do this about {what}')
+
+    def test_nothing(self) -> None:
+        self.assertIs(SUCCESS, status.judge([]).code)
+
+    def test_worst_counts(self) -> None:
+        warning = self.problem('full-device', engine.Severity.WARNING)
+        critical = self.problem('no-devices', engine.Severity.CRITICAL)
+        self.assertIs(WARNING, status.judge([warning]).code)
+        result = status.judge([critical, warning])
+        self.assertIs(FAILURE, result.code)
+        self.assertEqual(
+            '(1) no-devices: do this about no-devices. '
+            '(2) full-device: do this about full-device.', result.details)
+
+    def test_topics(self) -> None:
+        for what, topic in (('missing-device', 'devices'),
+                            ('too-few-zones', 'devices'),
+                            ('anything', 'devices'),
+                            ('images-waiting', 'images'),
+                            ('healer-stale', 'healer'),
+                            ('scrub-late', 'healer')):
+            self.assertEqual(topic, status._topic(
+                self.problem(what, engine.Severity.WARNING)), what)

@@ -1,0 +1,143 @@
+"""The options: deployers have them in files, so none changes unnoticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import subprocess
+import sys
+import sysconfig
+
+import fixtures
+from oslo_config import cfg
+from oslo_config import types
+import testtools
+
+from easystack_image.conf import opts
+from easystack_image.conf import store
+
+#: Name, type, default, min, max.
+OPTIONS = [
+    ('easystack_block_engine', types.String, 'local', None, None),
+    ('easystack_block_devices', types.List, [], None, None),
+    ('easystack_block_copies', types.Integer, 3, 1, 16),
+    ('easystack_block_min_copies', types.Integer, 2, 1, 16),
+    ('easystack_block_io_timeout', types.Integer, 30, 1, 3600),
+    ('easystack_block_allow_shared_disk', types.Boolean, False, None, None),
+    ('easystack_block_direct_io', types.Boolean, True, None, None),
+    ('easystack_block_self_repair', types.Boolean, True, None, None),
+    ('easystack_block_sweep_interval', types.Integer, 300, 5, 86400),
+    ('easystack_block_heal_interval', types.Integer, 60, 1, 86400),
+    ('easystack_block_scrub_period', types.Float, 14.0, 0.001, 3650.0),
+    ('easystack_block_scrub_rate', types.Float, 50.0, 0.0, 1e6),
+    ('easystack_block_absent_grace', types.Integer, 3600, 0, 31536000),
+    ('easystack_block_quarantine_ttl', types.Float, 30.0, 0.0, 3650.0),
+    ('easystack_block_deleted_ttl', types.Float, 180.0, 0.0, 3650.0),
+    ('easystack_block_nearly_full', types.Float, 85.0, 1.0, 100.0),
+    ('easystack_block_metrics_file', types.String, '', None, None),
+]
+
+
+class OptionsTest(testtools.TestCase):
+
+    def test_snapshot(self) -> None:
+        self.assertEqual(OPTIONS, [
+            (opt.name, type(opt.type), opt.default,
+             getattr(opt.type, 'min', None), getattr(opt.type, 'max', None))
+            for opt in store.OPTS])
+
+    def test_none_is_deprecated_or_required_yet(self) -> None:
+        for opt in store.OPTS:
+            self.assertFalse(opt.required, opt.name)
+            self.assertEqual([], opt.deprecated_opts, opt.name)
+
+    def test_units(self) -> None:
+        """A number without a unit is half an option."""
+        for opt in store.OPTS:
+            if isinstance(opt.type, (types.Integer, types.Float)):
+                self.assertRegex(
+                    opt.help,
+                    r'\b(seconds|number|bytes|days|MiB/s|percentage)\b',
+                    opt.name)
+
+    def test_help_is_a_sentence(self) -> None:
+        for opt in store.OPTS:
+            self.assertRegex(opt.help, r'(?s)^[A-Z].*\.$', opt.name)
+            self.assertNotIn('  ', opt.help, opt.name)
+
+    def test_names_in_help_exist(self) -> None:
+        names = {opt.name for opt in store.OPTS}
+        for opt in store.OPTS:
+            for word in opt.help.replace(')', ' ').replace(',', ' ').split():
+                if word.startswith(store.PREFIX):
+                    self.assertIn(word, names)
+
+    def test_defaults_agree_with_each_other(self) -> None:
+        values = {opt.dest: opt.default for opt in store.OPTS}
+        self.assertLessEqual(values['easystack_block_min_copies'],
+                             values['easystack_block_copies'])
+
+    def test_options_of(self) -> None:
+        conf = cfg.ConfigOpts()
+        conf.register_opts(store.OPTS, group='disks')
+        conf([], default_config_files=[], default_config_dirs=[])
+        conf.set_override('easystack_block_copies', 5, 'disks')
+        self.assertEqual(
+            {'engine': 'local', 'devices': [], 'copies': 5, 'min_copies': 2,
+             'io_timeout': 30, 'allow_shared_disk': False, 'direct_io': True,
+             'self_repair': True, 'sweep_interval': 300,
+             'heal_interval': 60, 'scrub_period': 14.0, 'scrub_rate': 50.0,
+             'absent_grace': 3600, 'quarantine_ttl': 30.0,
+             'deleted_ttl': 180.0, 'nearly_full': 85.0, 'metrics_file': ''},
+            store.options_of(conf.disks))
+
+
+class GeneratorTest(testtools.TestCase):
+
+    def test_list_opts(self) -> None:
+        (group, listed), = opts.list_opts()
+        self.assertEqual(opts.STORE_GROUP, group)
+        self.assertEqual(store.OPTS, listed)
+        for ours, theirs in zip(store.OPTS, listed, strict=True):
+            # Generators may change what they are given.
+            self.assertIsNot(ours, theirs)
+
+    def generate(self, *arguments: str) -> str:
+        """Run the generator as a packager does."""
+        output = Path(self.useFixture(
+            fixtures.TempDir()).path) / 'easystack-image.conf.sample'
+        result = subprocess.run(
+            [Path(sysconfig.get_path('scripts')) / 'oslo-config-generator',
+             '--namespace', 'easystack_image', '--output-file', output,
+             *arguments], capture_output=True, text=True, timeout=60)
+        self.assertEqual((0, ''), (result.returncode, result.stderr))
+        return output.read_text()
+
+    def test_every_option_is_printed_with_its_default(self) -> None:
+        sample = self.generate()
+        for name, kind, default, low, high in OPTIONS:
+            shown = '' if kind is types.List else f' {default}'.lower()
+            shown = shown.rstrip() if default == '' else shown
+            self.assertIn(f'\n#{name} ={shown}\n', sample)
+            if low is not None:
+                before = sample.partition(f'\n#{name} =')[0]
+                self.assertIn(f'# Minimum value: {low}\n'
+                              f'# Maximum value: {high}',
+                              before.rpartition('\n\n')[2])
+
+    def test_sample_can_be_read_back(self) -> None:
+        """With the comment signs taken away, it says what holds anyway."""
+        path = Path(self.useFixture(fixtures.TempDir()).path) / 'a.conf'
+        path.write_text(self.generate().replace('\n#easystack_',
+                                                '\neasystack_'))
+        conf = cfg.ConfigOpts()
+        conf.register_opts(store.OPTS, group=opts.STORE_GROUP)
+        conf(['--config-file', str(path)], default_config_dirs=[])
+        for name, _, default, *_ in OPTIONS:
+            self.assertEqual(default, conf[opts.STORE_GROUP][name])
+            self.assertEqual(
+                cfg.Locations.user, conf.get_location(
+                    name, opts.STORE_GROUP).location)
+
+    def test_generator_is_that_of_this_python(self) -> None:
+        self.assertTrue(sysconfig.get_path('scripts').startswith(
+            sys.prefix))

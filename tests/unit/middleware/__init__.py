@@ -1,0 +1,1 @@
+"""What stands in the pipeline, without Glance around it."""

@@ -1,0 +1,1 @@
+"""Default rules, and who checks them."""

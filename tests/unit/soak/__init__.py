@@ -1,0 +1,1 @@
+"""What the soak itself must be able to do."""

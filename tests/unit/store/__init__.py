@@ -1,0 +1,1 @@
+"""The glance_store driver, with a real engine on temporary directories."""
