@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import dataclasses
 import errno
+import fcntl
 import functools
 import json
 import os
@@ -282,6 +283,12 @@ class Passthrough(mfusepy.Operations):
     def fsync(self, path: str, datasync: int, fh: Any) -> int:
         self._do('fsync', self._handles[fh.fh].path,
                  lambda: os.fsync(fh.fh))
+        return 0
+
+    def flock(self, path: str, fh: Any, op: int) -> int:
+        """Locks of files; those of directories are the kernel's."""
+        self._do('flock', self._handles[fh.fh].path,
+                 lambda: fcntl.flock(fh.fh, op))
         return 0
 
     def release(self, path: str, fh: Any) -> int:

@@ -370,6 +370,22 @@ class TestHangingLookUps(HangingCase):
     def test_names_of_images_hang(self) -> None:
         self.check_calls(self.make(1), 'getattr', '^/(images|deleted)/..')
 
+    def test_locks_hang(self) -> None:
+        client = self.make(1)
+        self.hang('flock', '^/locks/')
+        before = base.Footprint()
+        image_id, uri = self.upload(client, SMALL)
+        self.assertNotEqual(0, self.hanging[0].hung())
+        self.check_image(client, uri, SMALL)
+        with self.within(base.LIMIT):
+            client.delete(uri)
+        self.await_quiet(client, before)
+        self.assertRaises(exceptions.ImageNotFound, client.engine.info,
+                          image_id)
+        # What was locked late is free again.
+        with client.engine.fleet.locked(image_id, 'commit') as mine:
+            self.assertTrue(mine)
+
     def test_removing_a_copy_hangs(self) -> None:
         client = self.make(1)
         _, uri = self.upload(client, SMALL)

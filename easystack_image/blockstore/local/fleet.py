@@ -6,17 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import functools
 import logging
 import os
-import time
 from typing import TypeVar
 
 from easystack_image import exceptions
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
+from easystack_image.blockstore.local import locks
 from easystack_image.blockstore.local import manifest as manifest_module
 from easystack_image.blockstore.local import placement
 from easystack_image.blockstore.local import timed
@@ -423,90 +422,65 @@ class Fleet:
                wait: bool = True) -> Iterator[bool]:
         """Hold the lock for ``purpose`` on an image, across processes.
 
-        The lock is a file on the first device that can be used, in an order
-        on which all processes agree, and is freed with its process.
+        It is a file on every device that can be used, and is freed with its
+        process; see locks.py.
 
         :param wait: whether to wait for it, up to the time limit
         :returns: whether the lock was free; always true with ``wait``
         :raises easystack_image.exceptions.ImageBusy: if another process
             does not give it back in time
         :raises easystack_image.exceptions.NotEnoughCopies: if no device can
-            be written
+            be locked
         """
-        fd = self._lock_first(layout.lock_file(image_id, purpose), wait)
-        try:
-            yield fd is not None
-        finally:
-            if fd is not None:
-                os.close(fd)
+        name = layout.lock_file(image_id, purpose)
+        patience = self.timeout if wait else 0.0
+        with self._locked(name, patience) as (files, failures, busy):
+            if busy and wait:
+                raise exceptions.ImageBusy(
+                    f'another process held {busy}/{name} for {patience:g} s')
+            if not (busy or files):
+                raise exceptions.NotEnoughCopies('no device can be locked',
+                                                 list(failures.values()))
+            yield not busy
 
     @contextlib.contextmanager
     def locked_everywhere(self, purpose: str) -> Iterator[bool]:
         """Hold a lock for the whole set, if it is free.
 
-        On every device that can be used, so that two that do not see the
-        same devices still meet on one.  Freed with its process.
+        Freed with its process.
 
-        :returns: whether the lock was free
+        :returns: whether the lock was free; false if no device can be locked
         """
-        def lock(device: Device) -> int:
-            return _lock(device, self.store_id, f'locks/{purpose}', 0.0)
+        with self._locked(f'locks/{purpose}', 0.0) as (files, _, _busy):
+            yield bool(files)
 
-        locks, failures = self.run(lock, os.close)
+    @contextlib.contextmanager
+    def _locked(self, name: str, patience: float) -> Iterator[tuple[
+            list[locks.File], dict[str, exceptions.DeviceError], str]]:
+        """Hold the lock on a file of all devices.
+
+        :returns: the files; why those of other devices are not locked; and
+            the device where another process has the lock (none is held then)
+        """
+        files, failures = self.run(
+            lambda device: locks.open_file(device, self.store_id, name),
+            locks.File.close)
+        self.without_clones(files, failures, lambda file: file.identity,
+                            locks.File.close)
+        busy = ''
         try:
-            yield bool(locks) and not any(
-                failure.errno == errno.EWOULDBLOCK
-                for failure in failures.values())
+            failures |= locks.take(
+                files, patience, lambda path, function: self.run(
+                    function, paths=[path], patience=2 * self.timeout)[1])
+        except locks.Busy as error:
+            busy = str(error)
+        held = [] if busy else [file for path, file in files.items()
+                                if path not in failures]
+        try:
+            yield held, failures, busy
         finally:
-            for fd in locks.values():
-                os.close(fd)
-
-    def _lock_first(self, name: str, wait: bool) -> int | None:
-        patience = self.timeout if wait else 0.0
-        attached, failures = self.attach()
-        for each in attached.values():
-            each.close()
-        for path in sorted(attached, key=lambda path:
-                           attached[path].identity.device_id):
-            device = self.devices[path]
-            try:
-                return timed.call(
-                    functools.partial(_lock, device, self.store_id, name,
-                                      patience),
-                    self.timeout + patience, 'device-lock', os.close)
-            except BlockingIOError:
-                if not wait:
-                    return None
-                raise exceptions.ImageBusy(
-                    f'another process held {path}/{name} for {patience:g} s'
-                    ) from None
-            except Exception as error:
-                failures[path] = writer.as_device_error(path, error)
-        raise exceptions.NotEnoughCopies('no device can be locked',
-                                         list(failures.values()))
-
-
-def _lock(device: Device, store_id: str | None, name: str,
-          patience: float) -> int:
-    deadline = time.monotonic() + patience
-    attached = device.attach(store_id)
-    try:
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                     | os.O_NOFOLLOW, fsio.FILE_MODE, dir_fd=attached.fd)
-    finally:
-        attached.close()
-    try:
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return fd
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    raise
-                time.sleep(0.01)
-    except BaseException:
-        os.close(fd)
-        raise
+            for file in held:
+                file.close()
 
 
 def look(attached: Attached, image_id: str,
@@ -576,7 +550,7 @@ def _examine(finding: Finding, directory: int, image_id: str) -> None:
     status = os.fstat(finding.data)
     finding.size = status.st_size
     finding.allocated = status.st_blocks * 512
-    finding.on_disk = os.major(status.st_dev) != 0
+    finding.on_disk = fsio.on_disk(status)
     if finding.size != finding.manifest.size:
         finding.damage = (f'data has {finding.size} bytes, not '
                           f'{finding.manifest.size}')

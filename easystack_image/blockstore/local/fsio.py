@@ -195,3 +195,12 @@ def exists(name: str, dir_fd: int) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def on_disk(status: os.stat_result) -> bool:
+    """Tell whether the file system of a file lies on a block device.
+
+    Others (FUSE, NFS) may have to ask somebody where the kernel itself knows
+    the answer of those: what is in the page cache, or who has a lock.
+    """
+    return os.major(status.st_dev) != 0

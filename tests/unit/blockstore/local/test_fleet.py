@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent import futures
+import fcntl
 import itertools
 import os
 import shutil
@@ -13,6 +15,7 @@ import time
 from typing import Any
 import uuid
 
+import fixtures
 import testtools
 
 from easystack_image import exceptions
@@ -595,21 +598,89 @@ class LockTest(base.LabTest):
         with fleet.locked(self.image, 'commit', wait=False) as free:
             self.assertTrue(free)
 
-    def test_same_file_for_everybody(self) -> None:
-        # Whatever the order in which the devices are listed.
-        names = set()
-        for paths in itertools.permutations(self.devices, 4):
-            fleet = fleet_module.Fleet(list(paths), 60)
-            with fleet.locked(self.image, 'commit'):
-                names |= {device for device in self.devices
-                          if self.names(device, 'locks')}
-        self.assertEqual(1, len(names))
+    def test_whatever_the_order(self) -> None:
+        # In which the devices are listed.
+        with self.fleet().locked(self.image, 'commit'):
+            for paths in itertools.permutations(self.devices, 4):
+                self.check_busy(*paths)
 
-    def test_first_device_that_can_be_written(self) -> None:
-        first = min(self.devices, key=lambda path: local.identity(
+    def check_busy(self, *paths: str) -> None:
+        """See that a process with these devices finds the lock taken."""
+        fleet = fleet_module.Fleet(list(paths), 60)
+        with fleet.locked(self.image, 'commit', wait=False) as free:
+            self.assertFalse(free, paths)
+
+    def test_one_device_in_common_is_enough(self) -> None:
+        for one in itertools.combinations(self.devices, 2):
+            with fleet_module.Fleet(list(one), 60).locked(self.image,
+                                                          'commit'):
+                for two in itertools.combinations(self.devices, 2):
+                    if set(one).intersection(two):
+                        self.check_busy(*two)
+
+    def test_for_the_whole_set_as_well(self) -> None:
+        one, two = (fleet_module.Fleet(paths, 60) for paths in (
+            self.devices[:3], self.devices[2:]))
+        with one.locked_everywhere('heal') as mine:
+            self.assertTrue(mine)
+            with two.locked_everywhere('heal') as free:
+                self.assertFalse(free)
+        with two.locked_everywhere('heal') as free:
+            self.assertTrue(free)
+
+    def test_a_device_that_came_back(self) -> None:
+        self.lab.take_away(self.first)
+        with self.fleet().locked(self.image, 'commit'):
+            self.lab.bring_back(self.first)
+            self.check_busy(*self.devices)
+
+    def test_a_device_at_two_paths(self) -> None:
+        again = f'{self.useFixture(fixtures.TempDir()).path}/again'
+        os.symlink(self.devices[0], again)
+        fleet = fleet_module.Fleet([*self.devices, again], 60)
+        with fleet.locked(self.image, 'commit', wait=False) as free:
+            self.assertTrue(free)
+            self.check_busy(again)
+
+    def test_earlier_releases(self) -> None:
+        # They lock the first device that they can use, and that one only.
+        name = f'{self.first}/{layout.lock_file(self.image, "commit")}'
+        with self.fleet().locked(self.image, 'commit'), open(name) as file:
+            self.assertRaises(BlockingIOError, fcntl.flock, file,
+                              fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with open(name) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.check_busy(*self.devices)
+
+    def test_nobody_waits_for_ever(self) -> None:
+        """Many at once, with different devices: each gets it, alone."""
+        inside, most = [], []
+
+        def work(paths: list[str]) -> None:
+            fleet = fleet_module.Fleet(paths, 60)
+            for _ in range(5):
+                with fleet.locked(self.image, 'commit'):
+                    inside.append(paths)
+                    most.append(len(inside))
+                    inside.pop()
+
+        # Any two of them have a device in common.
+        sets = [list(paths) for paths in
+                itertools.permutations(self.devices, 3)][::3]
+        with futures.ThreadPoolExecutor(len(sets)) as pool:
+            for each in [pool.submit(work, paths) for paths in sets]:
+                each.result()
+        self.assertEqual([1] * 5 * len(sets), most)
+
+    @property
+    def first(self) -> str:
+        """The device that is locked first."""
+        return min(self.devices, key=lambda path: local.identity(
             self.devices.index(path)).device_id)
-        os.rmdir(f'{first}/locks')
-        self.addCleanup(os.mkdir, f'{first}/locks')
+
+    def test_a_device_that_cannot_be_written(self) -> None:
+        os.rmdir(f'{self.first}/locks')
+        self.addCleanup(os.mkdir, f'{self.first}/locks')
         with self.fleet().locked(self.image, 'commit') as mine:
             self.assertTrue(mine)
             with self.fleet().locked(self.image, 'commit',
@@ -629,3 +700,11 @@ class LockTest(base.LabTest):
             self.lab.take_away(device)
         self.assertRaises(exceptions.NotEnoughCopies, self._lock,
                           self.fleet())
+
+
+class LockAfarTest(LockTest):
+    """The same where a lock is asked for, as on FUSE."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(fleet_module.fsio, 'on_disk', lambda status: False)
