@@ -1,10 +1,10 @@
 """Reading an image from its copies, verified.
 
 Every block is compared with its checksum before its bytes are handed out.
-What is in the page cache is read by the consumer's own thread, which does not
-have to wait for a disk then.  From there on where it is not, a thread reads
-ahead of the consumer, a batch of blocks at a time.  If a batch does not come
-in time, or a block is bad, the next copy takes over at the same block.
+What is in the page cache is read by the consumer's own thread, which never
+waits for a disk (see residency.py).  From there on where it is not, a thread
+reads ahead of the consumer, a batch of blocks at a time.  If a batch does not
+come in time, or a block is bad, the next copy takes over at the same block.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 from collections.abc import Callable, Sequence
 import contextlib
+import errno
 import logging
 import os
 import queue
@@ -82,6 +83,25 @@ class CopyFile:
                 break
             data += more
         self._verify(data, block, length)
+        return data
+
+    def read_now(self, block: int) -> bytes | None:
+        """Return a block, verified, if that takes no waiting for the disk.
+
+        :raises OSError: if it is not what it was
+        """
+        length = self.manifest.block_length(block)
+        try:
+            data = residency.read(self.descriptor,
+                                  block * self.manifest.block_size, length)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            # Nor for any other block.
+            self._on_disk = False
+            return None
+        if data is not None:
+            self._verify(data, block, length)
         return data
 
     def cached(self, first: int, last: int) -> bool:
@@ -280,12 +300,14 @@ class LocalReader(engine.Reader):
                 and time.monotonic() < self._cached_at + FRESH):
             # The usual case, made cheap.
             with contextlib.suppress(OSError):
-                return self._current.read(block)
+                data = self._current.read_now(block)
+                if data is not None:
+                    return data
         reasons: list[str] = []
         for copy in self._candidates(block):
-            data = self._try(copy, block, reasons)
-            if data is not None:
-                return data
+            found = self._try(copy, block, reasons)
+            if found is not None:
+                return found
         self.close()
         self._failure = exceptions.DamagedImage(
             f'image {self.info.image_id}: no copy has a good block {block} '
@@ -311,7 +333,10 @@ class LocalReader(engine.Reader):
         self._cached_until = 0
         try:
             if self._ahead is None and self._look(copy, block):
-                return copy.read(block)
+                data = copy.read_now(block)
+                if data is not None:
+                    return data
+                self._cached_until = 0
             if self._ahead is None:
                 self._ahead = ReadAhead(copy, block, self._last)
             return self._ahead.take(self._timeout)

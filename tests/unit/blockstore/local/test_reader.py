@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import errno
 import os
 import threading
@@ -341,6 +342,109 @@ class HungTest(ReaderTest):
             made.close()
             self.assertLess(time.monotonic() - begin, 30)
             self.release.set()
+
+
+class CachedTest(ReaderTest):
+    """Copies on a disk, in the page cache or just dropped from it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        #: Which thread read from where, by waiting.
+        self.waited: list[tuple[str, int]] = []
+        real = os.pread
+
+        def pread(fd: int, length: int, offset: int) -> bytes:
+            self.waited.append((threading.current_thread().name,
+                                offset // BLOCK))
+            return real(fd, length, offset)
+
+        self.useFixture(fixtures.MonkeyPatch('os.pread', pread))
+
+    def copy(self, damage: Any = (), content: bytes | None = None,
+             ) -> reader.CopyFile:
+        made = super().copy(damage, content)
+        return reader.CopyFile(made.path, made.descriptor, made.manifest,
+                               on_disk=True)
+
+    def cached(self, answers: Callable[[int], bool]) -> None:
+        """Say what is in the page cache, by the offset of its beginning."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.blockstore.local.residency.cached',
+            lambda fd, offset, length: answers(offset)))
+
+    def later(self, read: Callable[..., bytes | None]) -> None:
+        """Say what is still there when it is read."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.blockstore.local.residency.read', read))
+
+    def test_all_of_it(self) -> None:
+        self.image(base.noise(20 * BLOCK + 3))
+        self.cached(lambda offset: True)
+        copy = self.copy()
+        try:
+            copy.read_now(0)
+        except OSError:
+            self.skipTest('this file system can only wait')
+        self.assertEqual(self.data, b''.join(self.reader([copy])))
+        self.assertEqual([], self.waited)
+
+    def test_what_goes_in_between(self) -> None:
+        """Who wants it never waits for it, whatever was said before."""
+        self.image(base.noise(20 * BLOCK))
+        self.cached(lambda offset: True)
+        self.later(lambda fd, offset, length: None if offset >= 5 * BLOCK
+                   else self.data[offset:offset + length])
+        self.assertEqual(self.data, b''.join(self.reader([self.copy()])))
+        self.assertEqual([('read-ahead', block) for block in range(5, 20)],
+                         self.waited)
+        self.assertEqual([], self.reports)
+
+    def test_a_disk_that_hangs_in_between(self) -> None:
+        self.image(base.noise(20 * BLOCK))
+        self.cached(lambda offset: True)
+        self.later(lambda fd, offset, length: None)
+        release = threading.Event()
+        self.addCleanup(release.set)
+        copies = [self.copy(), self.copy()]
+        hanging = copies[0].descriptor
+        real = os.pread
+
+        def pread(fd: int, length: int, offset: int) -> bytes:
+            if fd == hanging:
+                # It fails, rather than hang, where the old mistake is.
+                release.wait(20)
+            return real(fd, length, offset)
+
+        with base.nothing_left_behind():
+            self.useFixture(fixtures.MonkeyPatch('os.pread', pread))
+            self.assertEqual(self.data, b''.join(self.reader(
+                copies, timeout=1)))
+            release.set()
+        self.assertEqual([('1', True)], self.faults())
+
+    def test_where_reading_can_only_wait(self) -> None:
+        self.image(base.noise(20 * BLOCK))
+        self.cached(lambda offset: True)
+        asked = []
+
+        def read(fd: int, offset: int, length: int) -> bytes | None:
+            asked.append(offset)
+            raise OSError(errno.EOPNOTSUPP, 'it cannot')
+
+        self.later(read)
+        copy = self.copy()
+        self.assertEqual(self.data, b''.join(self.reader([copy])))
+        self.assertEqual({'read-ahead'}, {name for name, _ in self.waited})
+        self.assertEqual([0], asked)
+        self.assertEqual([], self.reports)
+        self.assertFalse(copy.cached(0, 1))
+
+    def test_a_bad_block(self) -> None:
+        self.image(base.noise(20 * BLOCK))
+        self.cached(lambda offset: True)
+        copies = [self.copy([12 * BLOCK]), self.copy()]
+        self.assertEqual(self.data, b''.join(self.reader(copies)))
+        self.assertEqual([('1', False)], self.faults())
 
 
 class CloseTest(ReaderTest):
