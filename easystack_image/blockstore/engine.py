@@ -23,6 +23,8 @@ import dataclasses
 import enum
 from typing import Any, Protocol
 
+from easystack_image.blockstore import address
+
 
 class Source(Protocol):
     """Where the bytes of a new image come from."""
@@ -177,6 +179,20 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def store_id(self) -> str:
         """A UUID that names the set of devices, or the cluster."""
+
+    @property
+    def url_prefix(self) -> str:
+        """How the URI of every image of this store begins."""
+        return f'{address.SCHEME}://{self.store_id}/'
+
+    def address_of(self, info: ImageInfo) -> address.Place:
+        """Return where an image is, as others are to know it."""
+        return address.Address(self.store_id, info.image_id, info.generation)
+
+    def has(self, place: address.Place) -> bool:
+        """Tell whether an address is one of this store's."""
+        return (isinstance(place, address.Address)
+                and place.store_id == self.store_id)
 
     @abc.abstractmethod
     def write(self, image_id: str, source: Source, size: int | None = None,

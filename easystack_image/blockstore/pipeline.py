@@ -15,6 +15,9 @@ import mmap
 import threading
 import time
 
+from easystack_image import exceptions
+from easystack_image.blockstore import engine
+
 #: How much is read and written at once, in bytes.
 CHUNK_SIZE = 4 * 1024 * 1024
 #: How many buffers a transfer has: enough for reading, hashing and writing
@@ -262,6 +265,26 @@ def next_buffer(pool: BufferPool, lanes: Sequence[Lane]) -> Chunk:
         if chunk is not None:
             return chunk
         leave_hung(lanes)
+
+
+def fill(chunk: Chunk, source: engine.Source, size: int) -> bool:
+    """Fill a chunk; return whether the source may have more.
+
+    :param size: how much to read at most, in bytes
+    :raises easystack_image.exceptions.InvalidRequest: if the source gives
+        more than it is asked for
+    """
+    while chunk.length < size:
+        data = source.read(size - chunk.length)
+        if not data:
+            return False
+        if len(data) > size - chunk.length:
+            raise exceptions.InvalidRequest(
+                f'the source gave {len(data)} bytes where at most '
+                f'{size - chunk.length} were asked for')
+        chunk.view[chunk.length:chunk.length + len(data)] = data
+        chunk.length += len(data)
+    return True
 
 
 def settle(lanes: Sequence[Lane]) -> None:

@@ -16,7 +16,8 @@ OPTS = [
         'easystack_block_engine', default='local',
         help='Name of the engine that keeps the copies: an entry point of '
              '"easystack_image.block_engines". "local" keeps them on the '
-             'devices of this machine.'),
+             'devices of this machine, "ceph" in a pool of a Ceph '
+             'cluster.'),
     cfg.ListOpt(
         'easystack_block_devices', default=[],
         help='Absolute paths of the directories that hold the copies, one '
@@ -26,12 +27,14 @@ OPTS = [
     cfg.IntOpt(
         'easystack_block_copies', default=3, min=1, max=16,
         help='How many copies of each image to keep, each on a device of its '
-             'own (number).'),
+             'own (number). With the "ceph" engine: the least "size" that '
+             'the pool must have.'),
     cfg.IntOpt(
         'easystack_block_min_copies', default=2, min=1, max=16,
         help='How many copies must be durable before an upload is '
              'acknowledged (number, at most easystack_block_copies). The '
-             'missing ones are made up for by repair.'),
+             'missing ones are made up for by repair. With the "ceph" '
+             'engine: the least "min_size" that the pool must have.'),
     cfg.IntOpt(
         'easystack_block_io_timeout', default=30, min=1, max=3600,
         help='How long one operation on a device (a block of 4 MiB, a sync, '
@@ -93,6 +96,33 @@ OPTS = [
              'for the textfile collector of node-exporter, so let its name '
              'end in ".prom", and each store have a file of its own. Empty: '
              'none is written.'),
+    cfg.StrOpt(
+        'easystack_block_ceph_pool', default='images',
+        help='Name of the pool that the images are in. This and the next '
+             'options are for the "ceph" engine.'),
+    cfg.StrOpt(
+        'easystack_block_ceph_user', default='glance',
+        help='Name of the Ceph user that Glance is, without "client.". It '
+             "needs the capabilities mon 'profile rbd' and osd 'profile rbd "
+             "pool=POOL'."),
+    cfg.StrOpt(
+        'easystack_block_ceph_conf', default='/etc/ceph/ceph.conf',
+        help='Absolute path of the configuration file of Ceph, which names '
+             "the monitors and the user's keyring."),
+    cfg.IntOpt(
+        'easystack_block_ceph_object_size_mib', default=8, min=1, max=32,
+        help='Size of the objects that a new image is cut into, in MiB: 1, '
+             '2, 4, 8, 16 or 32.'),
+    cfg.IntOpt(
+        'easystack_block_ceph_timeout', default=30, min=1, max=3600,
+        help='How long one operation of the cluster may take, in seconds. '
+             'What is made of several operations ends within three times as '
+             'long.'),
+    cfg.IntOpt(
+        'easystack_block_ceph_queue_depth', default=8, min=1, max=64,
+        help='How many reads or writes of 4 MiB each upload and download may '
+             'have under way (number). Each takes 4 MiB of memory for a '
+             'download, and 8 MiB for an upload.'),
 ]
 
 

@@ -39,22 +39,25 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class StoreLocation(store_location.StoreLocation):  # type: ignore[misc]
-    """Where an image is: ``easystack-block://SET/IMAGE/GENERATION``.
+    """Where an image is; :mod:`easystack_image.blockstore.address` says how.
 
-    SET names the set of devices, GENERATION the very upload, so that data
-    left over from an earlier upload is never taken for the image's.
+    ``specs`` has an address as its ``place``.
     """
 
+    place: address.Place
+
     def process_specs(self) -> None:
-        """Take the parts from ``specs``."""
-        self.store_id = self.specs['store_id']
-        self.image_id = self.specs['image_id']
-        self.generation = self.specs['generation']
+        """Take the address from ``specs``."""
+        self.place = self.specs['place']
+
+    @property
+    def image_id(self) -> str:
+        """The id under which the image was stored."""
+        return self.place.image_id
 
     def get_uri(self) -> str:
         """Return the location as a URI."""
-        return address.Address(self.store_id, self.image_id,
-                               self.generation).uri
+        return self.place.uri
 
     def parse_uri(self, uri: str) -> None:
         """Take the parts from a URI.
@@ -62,13 +65,10 @@ class StoreLocation(store_location.StoreLocation):  # type: ignore[misc]
         :raises glance_store.exceptions.BadStoreUri: if it has another form
         """
         try:
-            place = address.Address.parse(uri)
+            self.place = address.parse(uri)
         except ValueError as error:
             raise store_exceptions.BadStoreUri(
                 message=f'Location: {error}') from error
-        self.store_id = place.store_id
-        self.image_id = place.image_id
-        self.generation = place.generation
 
 
 def _when_configured(method: Callable[..., T]) -> Callable[..., T]:
@@ -122,6 +122,8 @@ class Store(driver.Store):  # type: ignore[misc]
 
     def get_schemes(self) -> tuple[str, ...]:
         """Return the schemes of this store's locations."""
+        if self._options.easystack_block_engine == 'ceph':
+            return (*SCHEMES, address.RBD_SCHEME)
         return SCHEMES
 
     def configure_add(self) -> None:
@@ -145,7 +147,7 @@ class Store(driver.Store):  # type: ignore[misc]
             self._engine.close()
         self._engine = engine
         if self.backend_group:
-            self._url_prefix = f'{SCHEME}://{engine.store_id}/'
+            self._url_prefix = engine.url_prefix
 
     @property
     def engine(self) -> engine_module.Engine:
@@ -159,14 +161,14 @@ class Store(driver.Store):  # type: ignore[misc]
                 message='The store is not configured; see the log')
         return self._engine
 
-    def _own(self, location: Any) -> StoreLocation:
-        """Return a location of this store.
+    def _own(self, location: Any) -> address.Place:
+        """Return what a location of this store says.
 
         :raises glance_store.exceptions.NotFound: if it is in another set of
-            devices
+            devices, another cluster or another pool
         """
-        place: StoreLocation = location.store_location
-        if place.store_id != self.engine.store_id:
+        place: address.Place = location.store_location.place
+        if not self.engine.has(place):
             raise store_exceptions.NotFound(image=place.image_id)
         return place
 
@@ -195,10 +197,7 @@ class Store(driver.Store):  # type: ignore[misc]
             info = self.engine.write(
                 image_id, source, image_size or None, hashing_algo,
                 verifier.update if verifier else None)
-            place = StoreLocation(
-                {'store_id': self.engine.store_id, 'image_id': info.image_id,
-                 'generation': info.generation}, self.conf)
-        uri = place.get_uri()
+        uri = self.engine.address_of(info).uri
         self._admissions.admit(context, uri)
         metadata = {'store': self.backend_group} if self.backend_group else {}
         return uri, info.size, info.md5, info.multihash, metadata
@@ -241,10 +240,10 @@ class Store(driver.Store):  # type: ignore[misc]
             supplied by a user
         """
         place = self._own(location)
-        if not self._admissions.admitted(context, place.get_uri()):
-            LOG.warning('Refused a location that a user supplied: '
-                        '%(scheme)s locations are given by uploads only.',
-                        {'scheme': SCHEME})
+        if not self._admissions.admitted(context, place.uri):
+            LOG.warning('Refused a location that a user supplied: locations '
+                        'of %(prefix)s are given by uploads only.',
+                        {'prefix': self.engine.url_prefix})
             raise store_exceptions.BadStoreUri(
                 message='Locations of this store are given by uploads only')
         with _translated():

@@ -10,7 +10,7 @@ import hashlib
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, TypeVar
 import uuid
 
 import fixtures
@@ -28,6 +28,9 @@ ENGINES = [
     ('local', {'lab_class': local.LocalLab}),
     ('memory', {'lab_class': memory.MemoryLab}),
 ]
+
+_SINGLE = 'of_single_copies'
+T = TypeVar('T')
 
 load_tests = testscenarios.load_tests_apply_scenarios
 
@@ -86,6 +89,41 @@ def nothing_left_behind() -> Iterator[None]:
         if time.monotonic() > deadline:
             raise AssertionError(f'left behind: {left()}')
         time.sleep(0.01)
+
+
+def of_single_copies(what: T) -> T:
+    """Mark a test, or a class of tests, that is about single copies.
+
+    An engine that leaves its copies to a cluster has none in its hands that
+    could be damaged or taken away: for it, there are the other tests.
+    """
+    setattr(what, _SINGLE, True)
+    return what
+
+
+def about_whole_images(case: type[ContractTest],
+                       lab_class: type[lab_module.Lab],
+                       ) -> type[ContractTest] | None:
+    """Return the tests of a class that are not about single copies.
+
+    :param lab_class: what they run in, in place of all others
+    :returns: a class of the same name, or None if it has no such test
+    """
+    if getattr(case, _SINGLE, False):
+        return None
+    scenarios = [(name.replace('local', lab_class.name, 1),
+                  {**given, 'lab_class': lab_class})
+                 for name, given in case.scenarios
+                 if given['lab_class'] is local.LocalLab]
+    # A test that is None is none.
+    left_out = {name: None for name in dir(case) if name.startswith('test_')
+                and hasattr(getattr(case, name), _SINGLE)}
+    made = type(case.__name__, (case,), {
+        **left_out, 'scenarios': scenarios, '__module__': lab_class.__module__})
+    if not any(getattr(made, name) for name in dir(made)
+               if name.startswith('test_')):
+        return None
+    return made
 
 
 class ContractTest(testtools.TestCase):

@@ -17,6 +17,8 @@ class Lab(fixtures.Fixture, abc.ABC):
     copies and needs two.  Devices are named as the engine names them.
     """
 
+    #: What the engine is called.
+    name: str
     #: The unit in which the engine verifies, in bytes.
     block_size: int
     #: How much the engine asks of a source at most, in bytes; a multiple of

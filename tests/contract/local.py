@@ -118,6 +118,7 @@ _POOL = _Pool()
 class LocalLab(lab.Lab):
     """Four directories with the identities of devices."""
 
+    name = 'local'
     block_size = manifest.BLOCK_SIZE
     chunk_size = pipeline.CHUNK_SIZE
 

@@ -426,6 +426,7 @@ class MemoryEngine(engine.Engine):
 class MemoryLab(lab.Lab):
     """Four devices in memory."""
 
+    name = 'memory'
     block_size = BLOCK_SIZE
     chunk_size = CHUNK_SIZE
 

@@ -25,7 +25,8 @@ class CopiesTest(base.ContractTest):
         self.stored = self.engine.write(
             self.image, sources.Source(self.data))
         self.holders = self.lab.holders(self.image)
-        self.spare, = set(self.lab.devices) - set(self.holders)
+        self.spare = min(set(self.lab.devices) - set(self.holders),
+                         default='')
 
     def assertRepaired(self, copies: list[engine_module.Copy] | None = None,
                        ) -> None:
@@ -62,11 +63,13 @@ class ListTest(CopiesTest):
             for copy in copies:
                 self.assertIs(base.GOOD, copy.state)
                 self.assertEqual('', copy.reason)
-                self.assertEqual(zones[copy.device], copy.zone)
+                # A cluster puts the parts of a copy into many zones.
+                self.assertIn(zones[copy.device], (copy.zone, ''))
                 if copy.path:
                     with open(copy.path, 'rb') as file:
                         self.assertTrue(file.read() == self.data)
 
+    @base.of_single_copies
     def test_missing(self) -> None:
         self.lab.drop(self.holders[0], self.image)
         for verify in (False, True):
@@ -80,6 +83,7 @@ class ListTest(CopiesTest):
             self.assertIn(missing.device, [self.holders[0], self.spare])
             self.assertNotEqual('', missing.reason)
 
+    @base.of_single_copies
     def test_damaged(self) -> None:
         for offset in (0, self.block, len(self.data) - 1):
             self.lab.damage(self.holders[1], self.image, offset)
@@ -104,6 +108,7 @@ class ListTest(CopiesTest):
         for device in self.holders:
             self.assertIs(base.DAMAGED, states[device])
 
+    @base.of_single_copies
     def test_unreachable(self) -> None:
         self.lab.take_away(self.holders[2])
         for verify in (False, True):
@@ -113,6 +118,7 @@ class ListTest(CopiesTest):
             self.assertIs(base.UNREACHABLE, states[self.holders[2]])
             self.assertIs(base.GOOD, states[self.holders[0]])
 
+    @base.of_single_copies
     def test_one_entry_per_device(self) -> None:
         self.lab.take_away(self.holders[0])
         self.lab.drop(self.holders[1], self.image)
@@ -131,6 +137,7 @@ class ListTest(CopiesTest):
 class RequestTest(CopiesTest):
     """A repair that somebody asks for, and nobody waits for."""
 
+    @base.of_single_copies
     def test_it_is_done(self) -> None:
         engine = self.lab.engine(self_repair=True)
         self.lab.damage(self.holders[0], self.image, self.block + 1)
@@ -181,6 +188,7 @@ class RepairTest(CopiesTest):
         self.assertEqual(self.holders, self.lab.holders(self.image))
         self.assertEqual(0, self.lab.put_aside(self.image))
 
+    @base.of_single_copies
     def test_dropped(self) -> None:
         for count in (1, 2):
             for device in self.lab.holders(self.image)[:count]:
@@ -188,6 +196,7 @@ class RepairTest(CopiesTest):
             self.assertRepaired(self.engine.repair(self.image))
         self.assertEqual(0, self.lab.put_aside(self.image))
 
+    @base.of_single_copies
     def test_damaged(self) -> None:
         for number, offset in enumerate(
                 (0, self.block - 1, self.block, len(self.data) - 1), 1):
@@ -197,12 +206,14 @@ class RepairTest(CopiesTest):
             # Put aside, not deleted.
             self.assertEqual(number, self.lab.put_aside(self.image))
 
+    @base.of_single_copies
     def test_damaged_and_dropped(self) -> None:
         self.lab.damage(self.holders[0], self.image, 5)
         self.lab.drop(self.holders[1], self.image)
         self.assertRepaired(self.engine.repair(self.image))
         self.assertEqual(1, self.lab.put_aside(self.image))
 
+    @base.of_single_copies
     def test_no_copy_is_whole_but_each_block_is_somewhere(self) -> None:
         for number, device in enumerate(self.holders):
             self.lab.damage(device, self.image, number * self.block)
@@ -223,6 +234,7 @@ class RepairTest(CopiesTest):
         self.assertEqual(0, self.lab.put_aside(self.image))
         self.assertEqual([], self.lab.leftovers())
 
+    @base.of_single_copies
     def test_empty_image(self) -> None:
         image_id = self.image_id()
         info = self.engine.write(image_id, sources.Source(b''))
@@ -236,6 +248,7 @@ class RepairTest(CopiesTest):
         self.assertRaises(exceptions.ImageNotFound, self.engine.repair,
                           self.image_id())
 
+    @base.of_single_copies
     def test_spare_device_takes_over(self) -> None:
         self.lab.take_away(self.holders[0])
         copies = self.engine.repair(self.image)
@@ -244,6 +257,7 @@ class RepairTest(CopiesTest):
             {copy.device for copy in copies if copy.state is base.GOOD})
         self.assertStored(self.stored, self.data)
 
+    @base.of_single_copies
     def test_as_many_as_there_are_devices(self) -> None:
         self.lab.take_away(self.spare)
         self.lab.take_away(self.holders[0])
@@ -255,6 +269,7 @@ class RepairTest(CopiesTest):
         self.lab.bring_back(self.holders[0])
         self.assertRepaired(self.engine.repair(self.image))
 
+    @base.of_single_copies
     def test_damaged_copy_that_is_one_too_many(self) -> None:
         self.over_replicate()
         for device in self.holders[:2]:
@@ -264,6 +279,7 @@ class RepairTest(CopiesTest):
                 self.image, verify=True).values())
             self.assertEqual(3, len(self.good(self.image)))
 
+    @base.of_single_copies
     def test_missing_and_damaged_where_there_was_one_too_many(self) -> None:
         self.over_replicate()
         self.lab.damage(self.holders[0], self.image, 3)
@@ -274,6 +290,7 @@ class RepairTest(CopiesTest):
         self.assertEqual(3, len(self.good(self.image)))
         self.assertEqual(2, self.lab.put_aside(self.image))
 
+    @base.of_single_copies
     def test_full_device(self) -> None:
         # No copy can be made there, and none is lost by trying.
         for device in (self.spare, self.holders[0]):
@@ -287,6 +304,7 @@ class RepairTest(CopiesTest):
             self.lab.make_room(device)
         self.assertRepaired(self.engine.repair(self.image))
 
+    @base.of_single_copies
     def test_leaves_no_thread_nor_file(self) -> None:
         self.lab.damage(self.holders[0], self.image, self.chunk)
         self.lab.drop(self.holders[1], self.image)
@@ -294,6 +312,7 @@ class RepairTest(CopiesTest):
             self.engine.list_copies(self.image, verify=True)
             self.engine.repair(self.image)
 
+    @base.of_single_copies
     def test_several_at_once(self) -> None:
         self.lab.damage(self.holders[0], self.image, self.chunk)
         self.lab.drop(self.holders[1], self.image)
@@ -316,6 +335,7 @@ class RepairTest(CopiesTest):
         self.assertEqual(1, self.lab.put_aside(self.image))
 
 
+@base.of_single_copies
 class SelfRepairTest(CopiesTest):
     """What is noticed in passing is repaired without being asked for."""
 

@@ -48,6 +48,7 @@ class DeleteTest(StoredTest):
                           self.image_id())
         self.assertStored(self.stored, self.data)
 
+    @base.of_single_copies
     def test_another_upload_than_the_one_that_is_stored(self) -> None:
         # Whatever the state of the copies.
         self.lab.damage(self.lab.holders(self.image)[0], self.image, 0)
@@ -64,6 +65,7 @@ class DeleteTest(StoredTest):
         self.engine.delete(self.image)
         self.assertAbsent(self.image)
 
+    @base.of_single_copies
     def test_full_devices(self) -> None:
         for device in self.lab.devices:
             self.lab.fill(device)
@@ -79,6 +81,7 @@ class DeleteTest(StoredTest):
         self.assertEqual(3, len(self.good(self.image)))
 
 
+@base.of_single_copies
 class AbsentDeviceTest(StoredTest):
     """A device that was away while an image was deleted."""
 

@@ -46,6 +46,7 @@ class LifecycleTest(base.ContractTest):
             made.start()
         made.close()
 
+    @base.of_single_copies
     def test_start_without_any_device(self) -> None:
         for device in self.lab.devices:
             self.lab.take_away(device)
@@ -59,6 +60,7 @@ class LifecycleTest(base.ContractTest):
         made.start()
         self.assertEqual([], list(made.list_images()))
 
+    @base.of_single_copies
     def test_start_with_one_device(self) -> None:
         info = self.engine.write(self.image_id(), sources.Source(b'data'))
         device, *others = self.lab.holders(info.image_id)
@@ -77,6 +79,7 @@ class LifecycleTest(base.ContractTest):
                          self.engine.store_id)
         self.assertEqual(self.engine.store_id, self.lab.engine().store_id)
 
+    @base.of_single_copies
     def test_closing(self) -> None:
         made = self.lab.engine_class().from_options(self.lab.options())
         made.close()
@@ -113,6 +116,7 @@ class LifecycleTest(base.ContractTest):
                                   image_id)
 
 
+@base.of_single_copies
 class DevicesTest(base.ContractTest):
 
     def test_all_there(self) -> None:
@@ -165,6 +169,7 @@ class ListImagesTest(base.ContractTest):
         self.assertEqual(sorted([ids[0], *ids[1::2]]),
                          sorted(self.engine.list_images()))
 
+    @base.of_single_copies
     def test_whatever_the_state_of_the_copies(self) -> None:
         ids = sorted(self.image_id() for _ in range(3))
         for image_id in ids:
@@ -182,6 +187,7 @@ class ListImagesTest(base.ContractTest):
 
 class ConcurrencyTest(base.ContractTest):
 
+    @base.of_single_copies
     def test_different_images(self) -> None:
         size = self.chunk // 2 + self.block // 2
 
@@ -215,6 +221,7 @@ class ConcurrencyTest(base.ContractTest):
         self.assertEqual(sorted(ids[::2]), sorted(self.engine.list_images()))
         self.assertEqual([], self.lab.leftovers())
 
+    @base.of_single_copies
     def test_the_same_image(self) -> None:
         data = noise(2 * self.chunk + 5)
         image_id = self.image_id()
@@ -256,6 +263,7 @@ class ConcurrencyTest(base.ContractTest):
                     result.result()
             self.assertAbsent(image_id)
 
+    @base.of_single_copies
     def test_one_deletes_while_others_repair(self) -> None:
         data = noise(self.chunk)
         start = threading.Barrier(3)

@@ -200,12 +200,14 @@ class GenerationTest(ReadTest):
 
 class DamageTest(ReadTest):
 
+    @base.of_single_copies
     def test_each_block_of_one_copy(self) -> None:
         for begin in self.blocks():
             self.lab.damage(self.holders[0], self.image, begin)
             self.assertReads()
             self.assertReads(begin, 1)
 
+    @base.of_single_copies
     def test_first_and_last_byte_of_each_copy_but_one(self) -> None:
         for device in self.holders[:2]:
             self.lab.damage(device, self.image, 0)
@@ -214,6 +216,7 @@ class DamageTest(ReadTest):
         self.assertReads(0, 1)
         self.assertReads(len(self.data) - 1, 1)
 
+    @base.of_single_copies
     def test_different_blocks_in_every_copy(self) -> None:
         # Each block is bad in two copies, and good in one.
         for number, begin in enumerate(self.blocks()):
@@ -223,6 +226,7 @@ class DamageTest(ReadTest):
         self.assertReads()
         self.assertReads(self.block + 5, 3 * self.block)
 
+    @base.of_single_copies
     def test_damage_in_the_middle_of_a_read(self) -> None:
         with contextlib.closing(self.engine.open(self.image)) as reader:
             read = next(reader)
@@ -269,6 +273,7 @@ class DamageTest(ReadTest):
         self.assertEqual(len(self.data), self.engine.info(self.image).size)
 
 
+@base.of_single_copies
 class LossTest(ReadTest):
 
     def test_copies_dropped(self) -> None:
@@ -330,6 +335,7 @@ class LossTest(ReadTest):
 class MeanwhileTest(ReadTest):
     """What others do while an image is being read."""
 
+    @base.of_single_copies
     def test_repair(self) -> None:
         self.lab.damage(self.holders[0], self.image, self.chunk)
         self.lab.drop(self.holders[1], self.image)

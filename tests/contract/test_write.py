@@ -306,6 +306,7 @@ class DuplicateTest(base.ContractTest):
         self.assertEqual([], self.lab.leftovers())
 
 
+@base.of_single_copies
 class DeviceTest(base.ContractTest):
     """Devices that are full or away, from the start or midway."""
 

@@ -13,14 +13,40 @@ import logging
 import os
 import threading
 import time
+from typing import Protocol
 import weakref
 
 from easystack_image import exceptions
 from easystack_image.blockstore.local import layout
-from easystack_image.blockstore.local import repair as repair_module
-from easystack_image.blockstore.local import sweep as sweep_module
 
 LOG = logging.getLogger(__name__)
+
+
+class Repairer(Protocol):
+    """What verifies and repairs images, and keeps marks of them."""
+
+    def mark(self, upload: layout.Upload) -> None:
+        """Note that an image is to be repaired."""
+
+    def marked(self) -> set[layout.Upload]:
+        """Return the images that are to be repaired."""
+
+    def unmark(self, uploads: set[layout.Upload]) -> None:
+        """Note that images need no repair any more."""
+
+    def present(self) -> frozenset[str]:
+        """Return what is there of what a repair may need."""
+
+    def repair(self, image_id: str, wait: bool = True,
+               patient: bool = False) -> bool | None:
+        """Repair an image; return whether that is done."""
+
+
+class Sweeper(Protocol):
+    """What removes what crashes left."""
+
+    def sweep(self) -> None:
+        """Remove it."""
 
 
 class Background:
@@ -29,8 +55,8 @@ class Background:
     :param interval: seconds between sweeps
     """
 
-    def __init__(self, repairer: repair_module.Repairer,
-                 sweeper: sweep_module.Sweeper, interval: float) -> None:
+    def __init__(self, repairer: Repairer, sweeper: Sweeper,
+                 interval: float) -> None:
         self._repairer = repairer
         self._sweeper = sweeper
         self._interval = interval

@@ -15,7 +15,6 @@ import uuid
 from easystack_image import exceptions
 from easystack_image.blockstore import digest
 from easystack_image.blockstore import engine
-from easystack_image.blockstore import pipeline
 from easystack_image.blockstore import validate
 from easystack_image.blockstore.local import background
 from easystack_image.blockstore.local import balance
@@ -182,41 +181,17 @@ class LocalEngine(engine.Engine):
                  sink: engine.Sink | None,
                  created_at: float) -> manifest_module.Manifest:
         """Read the source into all copies; return what they must be."""
-        md5 = digest.DigestLane('md5', transfer.pool)
-        multihash = digest.DigestLane(algorithm, transfer.pool)
-        lanes: list[digest.DigestLane | digest.SinkLane] = [md5, multihash]
-        if sink is not None:
-            lanes.append(digest.SinkLane(sink, transfer.pool))
-
-        def each(chunk: pipeline.Chunk) -> None:
-            end = chunk.offset + chunk.length
-            if size is not None and end > size:
-                raise exceptions.SizeMismatch(
-                    f'the source goes on past the {size} bytes declared')
-            for lane in lanes:
-                if lane.error is not None:
-                    raise lane.error
-                lane.feed(chunk)
-
+        followers = digest.Followers(transfer.pool, size, algorithm, sink)
         try:
-            received, checksums = transfer.pump(source, each)
-            if size is not None and received != size:
-                raise exceptions.SizeMismatch(
-                    f'the source ended after {received} bytes, {size} were '
-                    'declared')
-            pipeline.settle(lanes)
-            for lane in lanes:
-                if lane.error is not None:
-                    raise lane.error
+            received, checksums = transfer.pump(source, followers.feed)
+            followers.finish(received)
         finally:
-            for lane in lanes:
-                lane.cancel()
-                lane.join()
+            followers.close()
         return manifest_module.Manifest(
             image_id=transfer.upload.image_id,
             generation=transfer.upload.generation, store_id=self.store_id,
-            size=received, created_at=created_at, md5=md5.digest(),
-            algorithm=algorithm, multihash=multihash.digest(),
+            size=received, created_at=created_at, md5=followers.md5.digest(),
+            algorithm=algorithm, multihash=followers.multihash.digest(),
             checksums=checksums)
 
     def _commit(self, transfer: transfer_module.Transfer) -> int:

@@ -176,7 +176,7 @@ class Transfer:
             chunk = pipeline.next_buffer(self.pool, self.lanes)
             try:
                 chunk.offset = size
-                more = _fill(chunk, source, self.pool.size)
+                more = pipeline.fill(chunk, source, self.pool.size)
                 size += chunk.length
                 each(chunk)
                 self._feed(chunk, table)
@@ -226,21 +226,6 @@ class Transfer:
         """End all threads; remove what is not in its place by now."""
         _abort(self.lanes, self._timeout)
         self.lanes = []
-
-
-def _fill(chunk: pipeline.Chunk, source: engine.Source, size: int) -> bool:
-    """Fill a chunk; return whether the source may have more."""
-    while chunk.length < size:
-        data = source.read(size - chunk.length)
-        if not data:
-            return False
-        if len(data) > size - chunk.length:
-            raise exceptions.InvalidRequest(
-                f'the source gave {len(data)} bytes where at most '
-                f'{size - chunk.length} were asked for')
-        chunk.view[chunk.length:chunk.length + len(data)] = data
-        chunk.length += len(data)
-    return True
 
 
 def _abort(lanes: Iterable[CopyLane], timeout: float) -> None:

@@ -112,7 +112,8 @@ class InstalledTest(testtools.TestCase):
             answer = self.ask(name)
             self.assertTrue(answer.startswith('refused:'), answer)
             self.assertIn(reason, answer)
-            self.assertIn('installed are: broken, local, nameless, other',
+            self.assertIn('installed are: broken, ceph, local, nameless, '
+                          'other',
                           answer)
 
     def test_two_engines_of_one_name(self) -> None:

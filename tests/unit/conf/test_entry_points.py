@@ -43,7 +43,8 @@ class EntryPointsTest(testtools.TestCase):
     def test_names(self) -> None:
         """Deployers' files name them."""
         self.assertEqual(
-            {(DRIVERS, 'easystack_block'), (ENGINES, 'local'),
+            {(DRIVERS, 'easystack_block'), (ENGINES, 'ceph'),
+             (ENGINES, 'local'),
              (OPTIONS, 'easystack_image'),
              ('oslo.middleware.healthcheck', 'easystack_block'),
              ('oslo.policy.enforcer', 'easystack_image'),

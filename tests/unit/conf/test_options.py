@@ -34,6 +34,13 @@ OPTIONS = [
     ('easystack_block_deleted_ttl', types.Float, 180.0, 0.0, 3650.0),
     ('easystack_block_nearly_full', types.Float, 85.0, 1.0, 100.0),
     ('easystack_block_metrics_file', types.String, '', None, None),
+    ('easystack_block_ceph_pool', types.String, 'images', None, None),
+    ('easystack_block_ceph_user', types.String, 'glance', None, None),
+    ('easystack_block_ceph_conf', types.String, '/etc/ceph/ceph.conf', None,
+     None),
+    ('easystack_block_ceph_object_size_mib', types.Integer, 8, 1, 32),
+    ('easystack_block_ceph_timeout', types.Integer, 30, 1, 3600),
+    ('easystack_block_ceph_queue_depth', types.Integer, 8, 1, 64),
 ]
 
 
@@ -56,7 +63,7 @@ class OptionsTest(testtools.TestCase):
             if isinstance(opt.type, (types.Integer, types.Float)):
                 self.assertRegex(
                     opt.help,
-                    r'\b(seconds|number|bytes|days|MiB/s|percentage)\b',
+                    r'\b(seconds|number|bytes|days|MiB/s|MiB|percentage)\b',
                     opt.name)
 
     def test_help_is_a_sentence(self) -> None:
@@ -87,7 +94,10 @@ class OptionsTest(testtools.TestCase):
              'self_repair': True, 'sweep_interval': 300,
              'heal_interval': 60, 'scrub_period': 14.0, 'scrub_rate': 50.0,
              'absent_grace': 3600, 'quarantine_ttl': 30.0,
-             'deleted_ttl': 180.0, 'nearly_full': 85.0, 'metrics_file': ''},
+             'deleted_ttl': 180.0, 'nearly_full': 85.0, 'metrics_file': '',
+             'ceph_pool': 'images', 'ceph_user': 'glance',
+             'ceph_conf': '/etc/ceph/ceph.conf', 'ceph_object_size_mib': 8,
+             'ceph_timeout': 30, 'ceph_queue_depth': 8},
             store.options_of(conf.disks))
 
 

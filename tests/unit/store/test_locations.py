@@ -10,10 +10,12 @@ import weakref
 
 from glance_store import exceptions as store_exceptions
 from glance_store import location as store_location
+from glance_store._drivers import rbd
 from hypothesis import given
 from hypothesis import strategies
 import testtools
 
+from easystack_image.blockstore import address
 from easystack_image.store import driver
 from tests.unit.store import base
 
@@ -53,15 +55,15 @@ class StoreLocationTest(testtools.TestCase):
     def test_round_trip(self, store_id: str, image_id: str,
                         generation: str) -> None:
         given_parts = driver.StoreLocation(
-            {'store_id': store_id, 'image_id': image_id,
-             'generation': generation}, mock.sentinel.conf)
+            {'place': address.Address(store_id, image_id, generation)},
+            mock.sentinel.conf)
         uri = given_parts.get_uri()
         self.assertEqual(f'{PREFIX}{store_id}/{image_id}/{generation}', uri)
         parsed = parse(uri)
         self.assertEqual(
             (store_id, image_id, generation, uri),
-            (parsed.store_id, parsed.image_id, parsed.generation,
-             parsed.get_uri()))
+            (parsed.place.store_id, parsed.place.image_id,
+             parsed.place.generation, parsed.get_uri()))
 
     def test_glance_store_finds_its_scheme(self) -> None:
         """It parses the URI too, by its own rules."""
@@ -95,7 +97,7 @@ class StoreLocationTest(testtools.TestCase):
         self.check_refused(URI[:place] + URI[place + 1:])
 
     def test_other_forms(self) -> None:
-        for uri in ('', 'file:///etc/passwd', 'rbd://fsid/pool/image/snap',
+        for uri in ('', 'file:///etc/passwd',
                     URI + '/', URI + '\n', ' ' + URI, URI + '?a=b',
                     URI + '#top', URI.replace('//', '///'),
                     URI.replace('-block', '_block'), PREFIX,
@@ -106,12 +108,48 @@ class StoreLocationTest(testtools.TestCase):
             self.check_refused(uri)
 
 
+class RbdLocationTest(testtools.TestCase):
+    """Locations in Ceph have the form that Nova and Cinder know."""
+
+    def test_round_trip(self) -> None:
+        for pool, quoted in (('images', 'images'), ('a b/c', 'a%20b%2Fc'),
+                             ('bücher', 'b%C3%BCcher')):
+            place = address.Rbd(SET, pool, IMAGE)
+            uri = f'rbd://{SET}/{quoted}/{IMAGE}/snap'
+            self.assertEqual(uri, place.uri)
+            self.assertEqual(place, parse(uri).place)
+            self.assertEqual(uri, parse(uri).get_uri())
+            self.assertIsNone(place.generation)
+
+    def test_as_glance_store_has_it(self) -> None:
+        """Its rbd driver and ours must be able to take turns."""
+        theirs = rbd.StoreLocation({
+            'fsid': SET, 'pool': 'a b/c', 'image': IMAGE,
+            'snapshot': 'snap'}, mock.sentinel.conf)
+        uri = address.Rbd(SET, 'a b/c', IMAGE).uri
+        self.assertEqual(theirs.get_uri(), uri)
+        theirs.parse_uri(uri)
+        self.assertEqual('a b/c', theirs.pool)
+
+    def test_other_forms(self) -> None:
+        good = f'rbd://{SET}/images/{IMAGE}/snap'
+        for uri in ('rbd://fsid/pool/image/snap', f'rbd://{IMAGE}',
+                    f'rbd://{SET}/images/{IMAGE}', good + '/', good + '\n',
+                    f'rbd://{SET}/images/{IMAGE}/other', good + 's',
+                    f'rbd://{SET}//{IMAGE}/snap',
+                    f'rbd://{SET}/images/more/{IMAGE}/snap',
+                    f'rbd://{SET}/images/volume-{IMAGE}/snap'):
+            error = self.assertRaises(store_exceptions.BadStoreUri, parse,
+                                      uri)
+            self.assertIn('rbd://', str(error))
+
+
 class SetOfDevicesTest(base.StoreTestCase):
 
     def test_location_names_the_set(self) -> None:
         location = self.upload(b'data')
         self.assertEqual(self.store.engine.store_id,
-                         location.store_location.store_id)
+                         location.store_location.place.store_id)
 
     def test_url_prefix(self) -> None:
         """Glance finds the store of an old location by it."""

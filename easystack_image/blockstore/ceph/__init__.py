@@ -1,0 +1,1 @@
+"""The engine that leaves the copies to a Ceph cluster, through librbd."""

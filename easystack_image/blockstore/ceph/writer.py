@@ -1,0 +1,182 @@
+"""Writing an image.
+
+The order in which it becomes durable, and why:
+
+1. An RBD image ``easystack-upload.ID.GENERATION`` is made, and kept open for
+   writing: its watch tells an upload under way from a leftover.
+2. It gets an entry in the index, then the data, then the object with the
+   manifest, the generation in its metadata, and the protected snapshot.
+   Each write is acknowledged by all OSDs that keep it, which have it on
+   their disks.
+3. It is renamed to the image's id, which makes it the image at once and as a
+   whole, if there is none yet.
+
+A crash before 3 leaves an RBD image that nobody watches, which is swept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image.blockstore import pipeline
+from easystack_image.blockstore.ceph import bindings
+from easystack_image.blockstore.ceph import connection
+from easystack_image.blockstore.ceph import images
+from easystack_image.blockstore.ceph import layout
+from easystack_image.blockstore.ceph import ledger
+from easystack_image.blockstore.ceph import queue
+
+LOG = logging.getLogger(__name__)
+
+#: How much an RBD image of unknown size grows at least, in bytes.
+STEP = 256 * 1024 * 1024
+
+
+class Upload:
+    """One image on its way into the pool.
+
+    :param upload: which upload of which image
+    """
+
+    def __init__(self, cluster: connection.Cluster,
+                 upload: layout.Upload) -> None:
+        self._cluster = cluster
+        self._upload = upload
+        self._name = layout.upload_name(upload)
+        self._image: Any = None
+        self._queue: queue.WriteQueue
+        self._size = 0
+        #: Whether the RBD image may be there under each name.
+        self._made = False
+        self._committing = False
+        self._committed = False
+
+    def begin(self, size: int | None) -> None:
+        """Make the RBD image (step 1).
+
+        :param size: in bytes, or None if it is not known
+        """
+        self._size = size or 0
+        self._made = True
+        self._image = self._cluster.run(
+            self._create, discard=self._cluster.close_image)
+        self._queue = queue.WriteQueue(
+            self._cluster, self._image, self._cluster.settings.queue_depth)
+
+    def _create(self) -> Any:
+        rbd = bindings.rbd()
+        # Layering is what clones need. What librbd offers besides serves
+        # images that are written again and again, and by turns.
+        self._cluster.rbd.create(
+            self._cluster.ioctx, self._name, self._size,
+            self._cluster.settings.order, old_format=False,
+            features=rbd.RBD_FEATURE_LAYERING)
+        image = self._cluster.open(self._name)
+        try:
+            ledger.put(self._cluster, layout.INDEX, self._upload,
+                       time.time())
+        except BaseException:
+            self._cluster.close_image(image)
+            raise
+        return image
+
+    def write(self, chunk: pipeline.Chunk,
+              runs: list[tuple[int, int]]) -> None:
+        """Write the parts of a chunk that are not all zeros.
+
+        :param runs: (begin, end) of each part, in bytes within the chunk
+        """
+        end = chunk.offset + chunk.length
+        if end > self._size:
+            self._grow(end)
+        for begin, stop in runs:
+            # librbd wants bytes that nobody changes until it is done.
+            self._queue.write(bytes(chunk.view[begin:stop]),
+                              chunk.offset + begin)
+
+    def _grow(self, least: int) -> None:
+        self._resize(max(least, self._size + max(STEP, self._size // 4)))
+
+    def _resize(self, size: int) -> None:
+        # librbd would wait for them too, for longer.
+        self._queue.drain()
+        self._cluster.run(lambda: self._image.resize(size))
+        self._size = size
+
+    def seal(self, size: int, manifest: bytes) -> None:
+        """Make everything durable that the image consists of (step 2)."""
+        self._queue.drain()
+        if size != self._size:
+            self._resize(size)
+        self._cluster.run(lambda: self._seal(manifest))
+
+    def _seal(self, manifest: bytes) -> None:
+        self._image.flush()
+        images.write_object(self._cluster,
+                            layout.manifest_name(self._upload), manifest)
+        self._image.metadata_set(layout.GENERATION, self._upload.generation)
+        self._image.create_snap(layout.SNAPSHOT)
+        self._image.protect_snap(layout.SNAPSHOT)
+
+    def commit(self) -> None:
+        """Make it the image (step 3).
+
+        :raises easystack_image.exceptions.ImageExists: if there is one by
+            now
+        """
+        self._committing = True
+        try:
+            self._cluster.run(lambda: self._cluster.rbd.rename(
+                self._cluster.ioctx, self._name, self._upload.image_id))
+        except bindings.rbd().ImageExists as error:
+            self._committing = False
+            raise exceptions.ImageExists(
+                f'image {self._upload.image_id} is in this store '
+                'already') from error
+        except bindings.rbd().ImageNotFound as error:
+            raise exceptions.DeviceError(
+                self._cluster.name, 'the upload was removed by somebody '
+                'else') from error
+        except exceptions.DeviceError:
+            # The answer may have been lost, and not the rename.
+            if not self._arrived():
+                raise
+        self._committed = True
+
+    def _arrived(self) -> bool:
+        with contextlib.suppress(exceptions.BlockStoreError):
+            with images.found(self._cluster, self._upload.image_id,
+                              self._upload.generation):
+                return True
+        return False
+
+    def end(self) -> None:
+        """Close the RBD image; remove it if it did not become the image."""
+        try:
+            if self._image is not None:
+                image, self._image = self._image, None
+                self._cluster.run(lambda: self._cluster.close_image(image))
+            if self._made and not self._committed:
+                self._cluster.run(self._remove)
+        except (exceptions.DeviceError, bindings.rbd().Error) as error:
+            LOG.warning('Image %(image)s: an unfinished upload could not be '
+                        'removed (%(error)s); a sweep will do it.',
+                        {'image': self._upload.image_id, 'error': error})
+
+    def _remove(self) -> None:
+        if self._committing:
+            rbd = bindings.rbd()
+            with contextlib.suppress(rbd.ImageNotFound, rbd.ImageExists):
+                with self._cluster.opened(self._upload.image_id,
+                                          read_only=True) as image:
+                    ours = images.generation_of(self._cluster, image)[0] == (
+                        self._upload.generation)
+                if ours:
+                    self._cluster.rbd.rename(
+                        self._cluster.ioctx, self._upload.image_id,
+                        self._name)
+        images.purge(self._cluster, self._name, self._upload)
