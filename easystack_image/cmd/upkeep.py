@@ -75,13 +75,19 @@ class Scrub(_OneOrAll):
                             help='Begin anew instead of going on.')
         return parser
 
+    def one_engine(self) -> engine_module.Engine:
+        """Return the engine: each can read an image back."""
+        return self.engine()
+
     def one(self, image_id: str, engine: engine_module.Engine,
             job: work.Job) -> None:
         """Scrub one image."""
-        local = self.check_local(engine)
-        size = sum(copy.size for copy in local.list_copies(image_id))
+        if not isinstance(engine, local_engine.LocalEngine):
+            engine.repair(image_id)
+            return
+        size = sum(copy.size for copy in engine.list_copies(image_id))
         job.progress.begin(1, size)
-        local.scrubber.scrub(image_id, job)
+        engine.scrubber.scrub(image_id, job)
 
     def all(self, parsed_args: argparse.Namespace,
             engine: local_engine.LocalEngine) -> base.Table:

@@ -118,8 +118,7 @@ def about_whole_images(case: type[ContractTest],
     # A test that is None is none.
     left_out = {name: None for name in dir(case) if name.startswith('test_')
                 and hasattr(getattr(case, name), _SINGLE)}
-    made = type(case.__name__, (case,), {
-        **left_out, 'scenarios': scenarios, '__module__': lab_class.__module__})
+    made = type(case.__name__, (case,), left_out | {'scenarios': scenarios})
     if not any(getattr(made, name) for name in dir(made)
                if name.startswith('test_')):
         return None

@@ -1,0 +1,149 @@
+"""A laboratory for the ceph engine: a pool of the cluster of the tests.
+
+The copies are in the cluster's hands, so there is no getting at a single one:
+only tests about whole images are run here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import Any
+
+import rados
+import rbd
+
+from easystack_image.blockstore import pipeline
+from easystack_image.blockstore.ceph import engine as engine_module
+from easystack_image.blockstore.local import manifest
+from tests.ceph import cluster as cluster_module
+from tests.contract import lab
+
+#: Names of objects, enough that each OSD has the first copy of one of them.
+PROBES = [f'probe.{number}' for number in range(64)]
+
+
+def options() -> dict[str, Any]:
+    """Return the options of an engine on the cluster of the tests."""
+    cluster = cluster_module.shared()
+    return {'copies': 3, 'min_copies': 2, 'self_repair': True,
+            'sweep_interval': 300, 'ceph_pool': cluster.pool,
+            'ceph_user': cluster.user, 'ceph_conf': str(cluster.conf),
+            'ceph_object_size_mib': 8, 'ceph_timeout': 30,
+            'ceph_queue_depth': 8}
+
+
+@functools.cache
+def _pool() -> Any:
+    """Return the pool, over a connection that lasts as long as the process.
+
+    As nobody but the engine's users has it.
+    """
+    cluster = cluster_module.shared()
+    handle = rados.Rados(conffile=str(cluster.conf), rados_id='admin')
+    handle.connect(timeout=cluster_module.PATIENCE)
+    return handle.open_ioctx(cluster.pool)
+
+
+@functools.cache
+def _keep_connection() -> engine_module.CephEngine:
+    """Have the connection that engines share open, to all OSDs.
+
+    It opens sockets as it needs them, which would look as if the test that
+    happens to need one had left it behind.
+    """
+    engine = engine_module.CephEngine.from_options(options())
+    engine.start()
+    cluster = engine._connection.cluster()
+    for name in PROBES:
+        with contextlib.suppress(rados.ObjectNotFound):
+            cluster.ioctx.stat(name)
+    engine.problems()
+    return engine
+
+
+class CephLab(lab.Lab):
+    """The pool that all labs share, empty."""
+
+    name = 'ceph'
+    block_size = manifest.BLOCK_SIZE
+    chunk_size = pipeline.CHUNK_SIZE
+
+    def _setUp(self) -> None:
+        self._ioctx = _pool()
+        _keep_connection()
+        pool = cluster_module.shared().pool
+        self.devices = [f'{pool}/{number}' for number in (1, 2, 3)]
+        self._clean_up()
+        self.addCleanup(self._clean_up)
+
+    def _clean_up(self) -> None:
+        for name in rbd.RBD().list(self._ioctx):
+            with rbd.Image(self._ioctx, name) as image:
+                for snapshot in list(image.list_snaps()):
+                    if image.is_protected_snap(snapshot['name']):
+                        image.unprotect_snap(snapshot['name'])
+                    image.remove_snap(snapshot['name'])
+            rbd.RBD().remove(self._ioctx, name)
+        for each in list(self._ioctx.list_objects()):
+            if each.key.startswith('easystack-'):
+                self._ioctx.remove_object(each.key)
+
+    def options(self) -> dict[str, Any]:
+        return options()
+
+    def engine_class(self) -> type[engine_module.CephEngine]:
+        return engine_module.CephEngine
+
+    def failing_options(self) -> dict[str, Any]:
+        return {**self.options(), 'ceph_object_size_mib': 3}
+
+    def housekeeping(self, made: Any) -> None:
+        made.sweeper.sweep()
+
+    def content(self, device: str, image_id: str) -> bytes | None:
+        """Return what the cluster has, as whoever clones it would see it."""
+        try:
+            with rbd.Image(self._ioctx, image_id, snapshot='snap',
+                           read_only=True) as image:
+                return bytes(image.read(0, image.size()))
+        except rbd.ImageNotFound:
+            return None
+
+    def damage(self, device: str, image_id: str, offset: int) -> None:
+        """Change one byte, in all copies: Ceph notices nothing."""
+        with rbd.Image(self._ioctx, image_id, read_only=True) as image:
+            stat = image.stat()
+            prefix = image.block_name_prefix()
+        number, offset = divmod(offset, stat['obj_size'])
+        name = f'{prefix}.{number:016x}'
+        byte = self._ioctx.read(name, 1, offset)
+        self._ioctx.write(name, bytes([byte[0] ^ 0xff]), offset)
+
+    def drop(self, device: str, image_id: str) -> None:
+        raise NotImplementedError("the copies are the cluster's")
+
+    def take_away(self, device: str) -> None:
+        raise NotImplementedError("the copies are the cluster's")
+
+    def bring_back(self, device: str) -> None:
+        raise NotImplementedError("the copies are the cluster's")
+
+    def fill(self, device: str) -> None:
+        raise NotImplementedError("the copies are the cluster's")
+
+    def make_room(self, device: str) -> None:
+        raise NotImplementedError("the copies are the cluster's")
+
+    def put_aside(self, image_id: str) -> int:
+        # Ceph repairs what it can in place.
+        return 0
+
+    def leftovers(self) -> list[str]:
+        images = [name for name in rbd.RBD().list(self._ioctx)
+                  if name.startswith('easystack-')]
+        stored = set(rbd.RBD().list(self._ioctx))
+        return images + [
+            each.key for each in self._ioctx.list_objects()
+            if each.key.startswith('easystack-manifest.')
+            and each.key.split('.')[1] not in stored]

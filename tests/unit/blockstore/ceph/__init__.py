@@ -1,0 +1,1 @@
+"""The parts of the ceph engine that need no cluster."""
