@@ -148,7 +148,7 @@ def _tell_reasons(names: Sequence[str], rows: Sequence[Any]) -> None:
         cells = dict(zip(names, row, strict=True))
         # Devices that are away are in the log already.
         if cells.get('reason') and cells.get('state') not in (
-                'unavailable', 'unreachable'):
+                'unavailable', 'unreachable', 'removed'):
             LOG.warning('%s: %s', row[0], cells['reason'])
 
 
@@ -159,11 +159,11 @@ class LongCommand(ListCommand):
         """Add how to go about the work."""
         parser = super().get_parser(prog_name)
         parser.add_argument(
-            '--rate-limit', type=_more_than_0, metavar='MIB_PER_SECOND',
+            '--rate-limit', type=more_than_0, metavar='MIB_PER_SECOND',
             help='Read at most so many MiB per second. Default: as fast as '
                  'it goes.')
         parser.add_argument(
-            '--report-every', type=_more_than_0, metavar='SECONDS',
+            '--report-every', type=more_than_0, metavar='SECONDS',
             default=30.0, help='Without a terminal, print how far it is '
                                'every so many seconds (default 30).')
         return parser
@@ -191,27 +191,53 @@ class LongCommand(ListCommand):
 
 def add_force(parser: argparse.ArgumentParser, help: str) -> None:
     """Add the option to do what may lose copies."""
-    parser.add_argument('--force', metavar='PATH', default='', help=help)
+    parser.add_argument('--force', metavar='DEVICE', default='',
+                        type=device_path, help=help)
 
 
-def check_force(parsed_args: argparse.Namespace) -> str:
+def check_force(parsed_args: argparse.Namespace, device: str) -> str:
     """Return the device that is named by ``--force``, or ''.
 
+    :param device: as the command names it
     :raises WrongUse: if it is another one than the command is about
     """
     force: str = parsed_args.force
-    if force not in ('', parsed_args.path):
+    if force not in ('', device):
         raise WrongUse(
-            f'--force must repeat the device, {parsed_args.path}, to show '
-            f'that it is meant; it names {force}')
+            f'--force must repeat the device, {device}, to show that it is '
+            f'meant; it names {force}')
     return force
 
 
-def _more_than_0(text: str) -> float:
-    number = float(text)
+def device_path(text: str) -> str:
+    """Return a path as the configuration has it, for argparse.
+
+    Shells complete the name of a directory with a slash.
+    """
+    return text.rstrip('/') or text
+
+
+def at_least_0(text: str) -> float:
+    """Return a number of at least 0, for argparse."""
+    number = _number(text)
+    if not 0 <= number < float('inf'):
+        raise argparse.ArgumentTypeError(f'{text} is not 0 or more')
+    return number
+
+
+def more_than_0(text: str) -> float:
+    """Return a number of more than 0, for argparse."""
+    number = _number(text)
     if not 0 < number < float('inf'):
         raise argparse.ArgumentTypeError(f'{text} is not more than 0')
     return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'{text!r} is no number') from None
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import argparse
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore import loading
 from easystack_image.blockstore.local import engine as local_engine
+from easystack_image.blockstore.local import membership
 from easystack_image.blockstore.local import provision
 from easystack_image.blockstore.local import roster
 from easystack_image.cmd import base
@@ -43,7 +44,14 @@ class _DeviceCommand(base.ListCommand):
 
 
 def _add_path(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('path', help='The directory of the device.')
+    parser.add_argument('path', type=base.device_path,
+                        help='The directory of the device.')
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        'device', type=base.device_path, help='The directory of the device, '
+        'or its device_id (as "device list --long" shows it).')
 
 
 def _add_traits(parser: argparse.ArgumentParser, zone: str, weight: str,
@@ -80,7 +88,7 @@ class DeviceInit(_DeviceCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the arguments."""
         parser = super().get_parser(prog_name)
-        parser.add_argument('path', nargs='*',
+        parser.add_argument('path', nargs='*', type=base.device_path,
                             help='A device of the configuration.')
         _add_traits(parser, 'each device alone', '1', 1.0)
         return parser
@@ -137,7 +145,7 @@ class DeviceDrain(plans.MovingCommand, base.LongCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the arguments."""
         parser = super().get_parser(prog_name)
-        _add_path(parser)
+        _add_device(parser)
         parser.add_argument('--cancel', action='store_true',
                             help='Have copies placed on it again.')
         base.add_force(parser, 'The device once more, to drain it even '
@@ -146,29 +154,30 @@ class DeviceDrain(plans.MovingCommand, base.LongCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
         """Drain it, and tell what was done."""
-        path = parsed_args.path
-        force = bool(base.check_force(parsed_args))
+        name = parsed_args.device
+        force = bool(base.check_force(parsed_args, name))
         engine = self.local()
         if parsed_args.cancel:
-            self._cancel(engine, path, parsed_args.dry_run)
+            self._cancel(engine, name, parsed_args.dry_run)
             return table(engine)
         if parsed_args.dry_run:
             with self.job(parsed_args, 'plan') as job:
-                planned = engine.forecast.drain(path, job, force)
+                planned = engine.forecast.drain(name, job, force)
             return self.forecast(planned)
-        engine.membership.drain(path, force)
+        path = engine.membership.drain(name, force)
         with self.job(parsed_args, 'drain') as job:
             done = engine.membership.move_away(path, job)
         left = len(engine.membership.on_device(path).images)
         self._tell(path, left)
         return plans.summary(done, left)
 
-    def _cancel(self, engine: local_engine.LocalEngine, path: str,
+    def _cancel(self, engine: local_engine.LocalEngine, name: str,
                 dry_run: bool) -> None:
         if dry_run:
+            path = engine.membership.check_activate(name)
             self.say(f'{path} would take copies again.')
             return
-        engine.membership.activate(path)
+        path = engine.membership.activate(name)
         self.say(f'{path} takes copies again; "rebalance" brings back those '
                  'that belong on it.')
 
@@ -197,27 +206,35 @@ class DeviceRemove(plans.MovingCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the arguments."""
         parser = super().get_parser(prog_name)
-        _add_path(parser)
+        _add_device(parser)
         base.add_force(parser, 'The device once more, to give up the copies '
                                'that it has.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
         """Remove it, and list the devices that stay."""
-        path = parsed_args.path
-        force = base.check_force(parsed_args)
-        engine = self.local(expected=path)
+        name = parsed_args.device
+        force = base.check_force(parsed_args, name)
+        engine = self.local(expected=name)
         if parsed_args.dry_run:
-            planned = engine.forecast.remove(path, force)
-            self.say(f'{path} would leave the set.')
+            planned = engine.forecast.remove(name, force)
+            self.say(f'{name} would leave the set.')
             return plans.table(planned)
-        engine.membership.remove(path, force)
-        self.say(f'{path} left the set; take it from easystack_block_devices '
-                 'and restart Glance and the healer.'
+        gone = engine.membership.remove(name, force)
+        self.say(f'{name} left the set; '
+                 + (f'{gone.instead} stays at {gone.path}.' if gone.instead
+                    else f'take {_it(gone)} from easystack_block_devices and '
+                         'restart Glance and the healer.')
                  + (' "repair" makes up for the copies that it had.'
                     if force else ''))
         names, rows = table(engine)
-        return names, [row for row in rows if row[0] != path]
+        # Of what is still in the configuration, nothing is known now.
+        left = [(gone.path, ''), (gone.path, gone.identity.device_id)]
+        return names, [row for row in rows if (row[0], row[7]) not in left]
+
+
+def _it(device: membership.Target) -> str:
+    return 'it' if device.name == device.path else device.path
 
 
 class DeviceReplace(plans.MovingCommand, base.LongCommand):
@@ -232,29 +249,33 @@ class DeviceReplace(plans.MovingCommand, base.LongCommand):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         """Add the arguments."""
         parser = super().get_parser(prog_name)
-        parser.add_argument('old', help='The directory of the old device.')
         parser.add_argument(
-            'new', nargs='?', help='The directory of the new device, empty. '
-            'Default: the same, with a new disk mounted there.')
+            'old', type=base.device_path, help='The directory of the old '
+            'device, or its device_id (as "device list --long" shows it).')
+        parser.add_argument(
+            'new', nargs='?', type=base.device_path,
+            help='The directory of the new device, empty. Default: that of '
+                 'the old one, with a new disk mounted there.')
         _add_traits(parser, 'as the old one', 'as the old one', None)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
         """Replace it, and tell what was done."""
-        old, new = parsed_args.old, parsed_args.new or parsed_args.old
+        old = parsed_args.old
         traits = (parsed_args.zone, parsed_args.weight)
-        engine = self.local(expected=new)
+        engine = self.local(expected=parsed_args.new or old)
+        new = parsed_args.new or engine.membership.path_of(old)
         if parsed_args.dry_run:
             with self.job(parsed_args, 'plan') as job:
                 planned = engine.forecast.replace(old, new, *traits, job)
             return self.forecast(planned)
-        engine.membership.replace(old, new, *traits)
+        stays = engine.membership.replace(old, new, *traits)
         with self.job(parsed_args, 'replace') as job:
             done = engine.membership.rebuild(job)
         self.say(f'{new} has taken the place of '
-                 + ('the device that was there.' if old == new else
-                    f'{old}; "device remove {old}" takes that one from the '
-                    'set.'))
+                 + (f'{old}; "device remove {old}" takes that one from the '
+                    'set.' if stays else
+                    'the device that was there.'))
         return plans.summary(done)
 
 

@@ -48,7 +48,8 @@ class Fsck(base.LongCommand):
         parser.add_argument('--verify', action='store_true',
                             help='Read all of every copy.')
         parser.add_argument(
-            '--not-verified-for', type=_hours, default=0.0, metavar='HOURS',
+            '--not-verified-for', type=base.at_least_0, default=0.0,
+            metavar='HOURS',
             help='With --verify, pass over images whose copies were all read '
                  'and found good within so many hours: to go on after an '
                  'interruption.')
@@ -63,7 +64,8 @@ class Fsck(base.LongCommand):
             help="Compare with Glance's database, at the URL that Glance's "
                  'configuration has.')
         parser.add_argument(
-            '--older-than', type=_hours, default=24.0, metavar='HOURS',
+            '--older-than', type=base.at_least_0, default=24.0,
+            metavar='HOURS',
             help='Data is an orphan only if it was written so many hours ago '
                  '(default 24): a record follows its data.')
         parser.add_argument('--remove-orphans', action='store_true',
@@ -186,13 +188,6 @@ def _configured(name: str, group: str | None = None) -> str:
     conf = cfg.CONF
     conf.register_opt(cfg.StrOpt(name, secret=True), group=group)
     return str((conf[group][name] if group else conf[name]) or '')
-
-
-def _hours(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < float('inf'):
-        raise argparse.ArgumentTypeError(f'{text} is less than 0')
-    return number
 
 
 class Location(base.ListCommand):

@@ -17,7 +17,6 @@ import uuid
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import engine as engine_module
 from easystack_image.blockstore.local import layout
-from easystack_image.blockstore.local import membership
 from easystack_image.blockstore.local import removal
 from easystack_image.blockstore.local import work
 from tests.crash import base
@@ -83,7 +82,7 @@ class MovingCase(base.TestCase):
         return found
 
     def zone(self, path: str) -> str:
-        for name in (device_module.IDENTITY, membership.REMOVED):
+        for name in (device_module.IDENTITY, device_module.REMOVED):
             with contextlib.suppress(FileNotFoundError), open(
                     f'{path}/{name}') as file:
                 return str(json.load(file)['zone'])

@@ -36,6 +36,8 @@ from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import placement
 
 IDENTITY = 'easystack-block.json'
+#: What the identity file of a device that left the set is called.
+REMOVED = IDENTITY + '.removed'
 FORMAT = 1
 SHARDS = tuple(f'{number:02x}' for number in range(256))
 DIRECTORIES = ('images', 'tmp', 'deleted', 'repair', 'quarantine', 'locks')
@@ -288,15 +290,26 @@ def read_identity(path: str, fd: int) -> Identity:
     try:
         return Identity.unpack(fsio.read_file(IDENTITY, fd, 65536))
     except FileNotFoundError:
-        raise exceptions.DeviceUnavailable(
-            path, 'is not a device of the block store, or its disk is not '
-                  'mounted') from None
+        raise exceptions.DeviceUnavailable(path, (
+            'was removed from the set: take it from easystack_block_devices'
+            if fsio.exists(REMOVED, fd) else
+            'is not a device of the block store, or its disk is not '
+            'mounted')) from None
     except OSError as error:
         raise exceptions.DeviceUnavailable(
             path, str(error.strerror), error.errno) from error
     except (ValueError, TypeError) as error:
         raise exceptions.DeviceUnavailable(
             path, f'has no sound identity in {IDENTITY} ({error})') from error
+
+
+def was_removed(path: str) -> bool:
+    """Tell whether a directory is a device that left its set.
+
+    Blocks as long as its disk does.
+    """
+    return os.path.lexists(f'{path}/{REMOVED}') and not os.path.lexists(
+        f'{path}/{IDENTITY}')
 
 
 def new_identity(store_id: str, zone: str | None = None,

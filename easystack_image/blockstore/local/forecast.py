@@ -34,23 +34,25 @@ class Forecast:
         return self._plans(self._balancer.misplaced(
             inventory.take(self._fleet)), job)
 
-    def drain(self, path: str, job: work.Job, force: bool = False) -> Plans:
+    def drain(self, name: str, job: work.Job, force: bool = False) -> Plans:
         """Return what draining a device would do.
 
         :raises easystack_image.exceptions.Refused: as draining it would
         """
-        self._membership.check_drain(path, force)
+        path = self._membership.check_drain(name, force)
         listed = self._membership.on_device(path)
         with self._leaving(path):
             return self._plans(sorted(listed.images), job)
 
-    def remove(self, path: str, force: str = '') -> Plans:
+    def remove(self, name: str, force: str = '') -> Plans:
         """Return which copies would be given up with a device.
 
         :raises easystack_image.exceptions.Refused: as removing it would
         """
-        if not self._membership.check_remove(path, force):
+        target = self._membership.check_remove(name, force)
+        if not target.there:
             return []
+        path = target.path
         listed = self._membership.on_device(path)
         return [balance.Plan(image_id, copies[path].size, remove=(path,))
                 for image_id, copies in sorted(listed.images.items())]
@@ -65,8 +67,11 @@ class Forecast:
         if self._membership.is_replacing(old, new):
             return self.rebalance(job)
         identity = self._membership.check_replace(old, new, zone, weight)
-        with self._leaving(old), self._pretending(new, identity):
-            return list(self._gains(new, old, job))
+        target = self._membership.find(old)
+        # Another device that is at its path now stays.
+        leaving = '' if target.instead else target.path
+        with self._leaving(leaving), self._pretending(new, identity):
+            return list(self._gains(new, leaving, job))
 
     def _gains(self, new: str, old: str,
                job: work.Job) -> Iterator[balance.Plan]:

@@ -29,6 +29,7 @@ from easystack_image.blockstore.local import roll
 from easystack_image.blockstore.local import settings as settings_module
 from easystack_image.blockstore.local import sweep
 from easystack_image.blockstore.local import verified
+from easystack_image.blockstore.local import wording
 from easystack_image.blockstore.local import work
 
 T = TypeVar('T')
@@ -91,9 +92,9 @@ class Checker:
             yield from self._shard(shard, job, since, comparison)
         if self.waiting:
             yield Problem(
-                Kind.BELOW_COPIES, f'{self.waiting} images have fewer than '
+                Kind.BELOW_COPIES, 'fewer than '
                 f'{self._settings.copies} copies on the devices that are '
-                'there')
+                f'there: {wording.count(self.waiting, "image")}')
         if left or comparison is not None and comparison.unsettled:
             job.stop.wait(SETTLE)
             job.check()
@@ -120,7 +121,7 @@ class Checker:
 
     def _new_failures(self) -> Iterator[Problem]:
         for path, failure in self._failures.items():
-            yield Problem(Kind.FAILED_DEVICE, failure.reason, path)
+            yield Problem(roll.kind_of(failure), failure.reason, path)
         self._failures.clear()
 
     def _trees(self) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ truth, which lies on the devices themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 import contextlib
 import dataclasses
 import hashlib
@@ -66,9 +66,17 @@ class Members:
         This process knows those that are away as well from now on, so that
         placement leaves them their images.
         """
-        return dict(self._merge('').members)
+        return self.call()[0]
 
-    def _merge(self, forget: str) -> Memory:
+    def call(self) -> tuple[dict[str, Member], dict[str, Member]]:
+        """Return all members, as :meth:`known`, and those that are there.
+
+        Both by device id.
+        """
+        merged, here = self._merge('')
+        return dict(merged.members), here
+
+    def _merge(self, forget: str) -> tuple[Memory, dict[str, Member]]:
         found, failures = self._fleet.run(
             lambda device: _look(device, self._fleet.store_id))
         self._fleet.without_clones(found, failures, lambda answer: answer[1])
@@ -79,7 +87,7 @@ class Members:
         self._recall(merged.members, here)
         if any(memory.members for memory, _present in found.values()):
             self._fleet.remembered = True
-        return merged
+        return merged, here
 
     def _recall(self, members: Mapping[str, Member],
                 here: Mapping[str, Member]) -> None:
@@ -102,7 +110,7 @@ class Members:
         :param forget: the id of a device that is no member any more
         :returns: the members by device id
         """
-        memory = self._merge(forget)
+        memory, _here = self._merge(forget)
 
         def write(device: device_module.Device) -> None:
             with contextlib.closing(device.attach(
@@ -210,20 +218,38 @@ def read_back(data: bytes) -> Memory:
                   frozenset(fields['gone']))
 
 
-def last_at(members: Mapping[str, Member], path: str) -> Member:
-    """Return the member that was seen at a path.
+def all_at(members: Mapping[str, Member], path: str) -> list[Member]:
+    """Return the members that were seen at a path last.
 
-    :raises easystack_image.exceptions.ConfigurationError: if there is none,
-        or more than one
+    More than one, if another device was prepared where one had died.
     """
     there = [member for member in members.values() if member.path == path]
     # Not the one that the other took the place of, if that was cut short.
     replaced = {member.identity.replaces for member in there}
-    there = [member for member in there
-             if member.identity.device_id not in replaced]
-    if len(there) != 1:
+    return [member for member in there
+            if member.identity.device_id not in replaced]
+
+
+def last_at(members: Mapping[str, Member], path: str,
+            here: Collection[str] = ()) -> Member:
+    """Return the member that was seen at a path.
+
+    :param here: ids of the devices that are there, to tell so
+    :raises easystack_image.exceptions.ConfigurationError: if there is none,
+        or more than one
+    """
+    there = all_at(members, path)
+    if not there:
+        known = ', '.join(sorted(member.path for member in members.values()))
+        raise exceptions.ConfigurationError(
+            f'no device of the set has the path or the id {path}; name one '
+            f'of: {known}')
+    if len(there) > 1:
+        ids = sorted((member.identity.device_id for member in there),
+                     key=lambda each: each not in here)
         raise exceptions.ConfigurationError(
             f'{len(there)} devices of the set are remembered at {path}; '
-            'name one of: '
-            + ', '.join(sorted(member.path for member in members.values())))
+            'name one by its id: ' + ', '.join(
+                f'{each} ({"is there" if each in here else "is away"})'
+                for each in ids))
     return there[0]

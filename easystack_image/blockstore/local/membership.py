@@ -13,16 +13,34 @@ from easystack_image.blockstore.local import fleet as fleet_module
 from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import members as members_module
+from easystack_image.blockstore.local import provision
+from easystack_image.blockstore.local import wording
 from easystack_image.blockstore.local import work
 
 LOG = logging.getLogger(__name__)
 
-#: What the identity file of a device that left the set is called.
-REMOVED = device_module.IDENTITY + '.removed'
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """A device that something is to be done to."""
+
+    #: How it was named: by its path, or by its id.
+    name: str
+    #: Where it is, or where it was seen last.
+    path: str
+    identity: device_module.Identity
+    #: Whether it is there.
+    there: bool
+    #: The id of another device that is at its path instead, or ''.
+    instead: str
 
 
 class Membership:
     """Changes which devices a set has.
+
+    Devices are named by their paths, or by their ids: of two that were seen
+    at one path (a disk died, and another device was prepared in its place),
+    the path tells only which one is there now.
 
     :param allow_shared_disk: whether devices may share a disk
     """
@@ -47,8 +65,52 @@ class Membership:
         :raises easystack_image.exceptions.ConfigurationError: if it cannot
             be prepared
         """
+        known, here = self._members.call()
+        provision.refuse_remembered(known, here, [path])
         self._prepare(path, device_module.new_identity(
             self._store_id(), zone, weight))
+
+    def find(self, name: str) -> Target:
+        """Return the device that has a name: a path or an id.
+
+        :raises easystack_image.exceptions.ConfigurationError: if there is
+            none, or the path does not tell which one
+        """
+        known, here = self._members.call()
+        member = known.get(name) or members_module.last_at(known, name, here)
+        device_id = member.identity.device_id
+        instead = [each for each, other in here.items()
+                   if other.path == member.path and each != device_id]
+        return Target(name, member.path, member.identity, device_id in here,
+                      ''.join(instead))
+
+    def path_of(self, name: str) -> str:
+        """Return the path of a device that is named by its path or its id.
+
+        Of one that was replaced and is forgotten: that of its successor.
+        """
+        for device_id, member in self._members.known().items():
+            if name in (device_id, member.identity.replaces):
+                return member.path
+        return name
+
+    def _place(self, name: str) -> str:
+        """Return the path at which a device is to be changed.
+
+        :raises easystack_image.exceptions.ConfigurationError: if it cannot
+            be at a path of the configuration
+        :raises easystack_image.exceptions.DeviceUnavailable: if it is named
+            by its id, and is not there
+        """
+        known, here = self._members.call()
+        member = known.get(name)
+        if member is None:
+            self._configured(name)
+            return name
+        if name not in here:
+            raise exceptions.DeviceUnavailable(
+                member.path, f'the device {name} is not there')
+        return member.path
 
     def _store_id(self) -> str:
         if self._fleet.store_id is None:
@@ -57,10 +119,15 @@ class Membership:
 
     def _prepare(self, path: str, identity: device_module.Identity) -> None:
         self._configured(path)
-        device_module.check_unused(path)
-        self._check_disk(path)
+        self._check_directory(path)
         device_module.initialise(path, identity)
         self._members.refresh()
+
+    def _check_directory(self, path: str) -> None:
+        """Refuse a directory that cannot become a device."""
+        device_module.check_unused(path)
+        provision.refuse_nested(path)
+        self._check_disk(path)
 
     def _check_disk(self, path: str) -> None:
         """Refuse a device on a disk that another one is on."""
@@ -86,41 +153,63 @@ class Membership:
         """Have every device that is there remember all of them."""
         self._members.refresh()
 
-    def drain(self, path: str, force: bool = False) -> None:
+    def drain(self, name: str, force: bool = False) -> str:
         """Have no more copies placed on a device; see :meth:`empty`.
 
+        :param name: its path or its id
         :param force: whether to do so even if too few others remain
+        :returns: its path
         :raises easystack_image.exceptions.Refused: if fewer devices would
             remain than an image has copies
         :raises easystack_image.exceptions.DeviceError: if the device cannot
             be written
         """
-        self.check_drain(path, force)
+        path = self.check_drain(name, force)
         self._members.refresh()
         self._set_state(path, device_module.DRAINING)
+        return path
 
-    def check_drain(self, path: str, force: bool = False) -> None:
+    def check_drain(self, name: str, force: bool = False) -> str:
         """Raise what :meth:`drain` would; change nothing."""
-        self._configured(path)
-        self._members.known()
+        path = self._place(name)
         rest = [other for other, device in self._fleet.devices.items()
                 if other != path and device.known is not None
                 and not self._fleet.leaving(other)]
         if len(rest) < self._fleet.copies and not force:
             raise exceptions.Refused(
-                f'{path} cannot be drained: {len(rest)} other devices '
+                f'{name} cannot be drained: {len(rest)} other devices '
                 f'would be left for {self._fleet.copies} copies: add a '
                 f'device first (or drain it in spite of that with "--force '
-                f'{path}")')
+                f'{name}")')
+        return path
 
-    def activate(self, path: str) -> None:
+    def activate(self, name: str) -> str:
         """Have copies placed on a device again that was being drained.
 
+        :param name: its path or its id
+        :returns: its path
+        :raises easystack_image.exceptions.Refused: if another device took
+            its place
         :raises easystack_image.exceptions.DeviceError: if the device cannot
             be written
         """
-        self._configured(path)
+        path = self.check_activate(name)
         self._set_state(path, device_module.ACTIVE)
+        return path
+
+    def check_activate(self, name: str) -> str:
+        """Raise what :meth:`activate` would; change nothing."""
+        path = self._place(name)
+        known, here = self._members.call()
+        for device_id, member in here.items():
+            successors = [other.path for other in known.values()
+                          if other.identity.replaces == device_id]
+            if member.path == path and successors:
+                raise exceptions.Refused(
+                    f'{successors[0]} took the place of {name}, which takes '
+                    'no more copies: "device remove" takes it from the set; '
+                    'emptied, it may be added anew')
+        return path
 
     def _set_state(self, path: str, state: str) -> None:
         def write(device: device_module.Device) -> None:
@@ -169,40 +258,43 @@ class Membership:
         job.progress.begin(len(listed.images), listed.size())
         return self._balancer.run(sorted(listed.images), job)
 
-    def remove(self, path: str, force: str = '') -> None:
+    def remove(self, name: str, force: str = '') -> Target:
         """Have a device leave the set.
 
         Nothing on it is deleted; only its identity file is renamed, so that
         it can be brought back by hand.
 
-        :param force: the path once more, to remove a device on which there
+        :param name: its path or its id
+        :param force: the same once more, to remove a device on which there
             are copies, or one that is away while images lack copies
+        :returns: the device
         :raises easystack_image.exceptions.Refused: if images would have
             fewer copies than before
         """
-        member = members_module.last_at(self._members.known(), path)
-        if self.check_remove(path, force):
+        target = self.check_remove(name, force)
+        if target.there:
             def rename(device: device_module.Device) -> None:
                 with contextlib.closing(device.attach(
                         self._fleet.store_id)) as attached:
-                    fsio.rename(device_module.IDENTITY, REMOVED,
+                    fsio.rename(device_module.IDENTITY,
+                                device_module.REMOVED,
                                 attached.fd, attached.fd)
                     fsio.fsync(attached.fd)
 
-            self._on(path, rename)
-            self._fleet.devices[path].forget()
-        self._members.refresh(forget=member.identity.device_id)
+            self._on(target.path, rename)
+            self._fleet.devices[target.path].forget()
+        self._members.refresh(forget=target.identity.device_id)
+        return target
 
-    def check_remove(self, path: str, force: str = '') -> bool:
+    def check_remove(self, name: str, force: str = '') -> Target:
         """Raise what :meth:`remove` would; change nothing.
 
-        :returns: whether the device is there
+        :returns: the device
         """
-        members_module.last_at(self._members.known(), path)
-        there = self._attached(path) is not None
-        if force != path:
-            self._refuse_loss(path, there)
-        return there
+        target = self.find(name)
+        if force != name:
+            self._refuse_loss(target)
+        return target
 
     def _attached(self, path: str) -> device_module.Identity | None:
         """Return the identity of a device, or None if it is not there."""
@@ -215,47 +307,61 @@ class Membership:
             look, paths=[path] if path in self._fleet.devices else [])
         return found.get(path)
 
-    def _refuse_loss(self, path: str, there: bool) -> None:
-        if there:
-            count = len(self.on_device(path).images)
+    def _refuse_loss(self, target: Target) -> None:
+        name = target.name
+        if target.there:
+            count = len(self.on_device(target.path).images)
             if count:
                 raise exceptions.Refused(
-                    f'{path} holds copies of {count} images: drain it first '
-                    f'(or lose them with "--force {path}")')
+                    f'{name} holds copies of {wording.count(count, "image")}: '
+                    f'drain it first (or lose them with "--force {name}")')
             return
         listed = inventory.take(self._fleet)
         lacking = sum(len(copies) < self._fleet.copies
                       for copies in listed.images.values())
         if lacking:
             raise exceptions.Refused(
-                f'{path} is away, and {lacking} images have fewer than '
-                f'{self._fleet.copies} copies without it: bring it back, '
+                f'{name} is away, and without it there are fewer than '
+                f'{self._fleet.copies} copies of '
+                f'{wording.count(lacking, "image")}: bring it back, '
                 'replace it, or repair them first (or give its copies up '
-                f'with "--force {path}")')
+                f'with "--force {name}")')
         # An image may have its last copies on devices that are all away, and
         # is not seen then.
-        others = sorted({member.path for member
-                         in self._members.known().values()
-                         if member.path != path
-                         and member.path in listed.failures})
+        others = self._others_away(target)
         if others:
             raise exceptions.Refused(
-                f'{path} is away, as is {" and ".join(others)}: which '
+                f'{name} is away, as is {" and ".join(others)}: which '
                 'images they have cannot be told. Bring one of them back (or '
-                f'give the copies up with "--force {path}")')
+                f'give the copies up with "--force {name}")')
+
+    def _others_away(self, target: Target) -> list[str]:
+        """Return which devices at paths of the configuration are away, too.
+
+        Of one at whose path another device is now, the id.
+        """
+        known, here = self._members.call()
+        taken = {member.path for member in here.values()}
+        return sorted(
+            member.identity.device_id if path in taken else path
+            for path in self._fleet.devices
+            for member in members_module.all_at(known, path)
+            if member.identity.device_id not in
+            {*here, target.identity.device_id})
 
     def replace(self, old: str, new: str, zone: str | None = None,
-                weight: float | None = None) -> None:
+                weight: float | None = None) -> bool:
         """Have a new device take the place of another.
 
         It takes over the images of the old one, wherever their other copies
         are, and no others; :meth:`rebuild` copies them.  The old device, if
         it is still there, is read from and drained.
 
-        :param old: the path of the old device, even if it is gone
+        :param old: the path or the id of the old device, even if it is gone
         :param new: the path of the new one, empty; may be the same
         :param zone: of the new device, by default that of the old one
         :param weight: of the new device, by default that of the old one
+        :returns: whether the old one stays a member, to be removed
         :raises easystack_image.exceptions.ConfigurationError: if the new
             device cannot be prepared, or the old one is not known
         """
@@ -263,13 +369,16 @@ class Membership:
         if identity is None or not self.is_replacing(old, new):
             identity = self._successor(old, new, zone, weight)
             self._prepare(new, identity)
-        if old == new:
+        before = self._members.known().get(identity.replaces)
+        if before is None or before.path == new:
             # Only now: until it is replaced, it is the one to be replaced.
             self._members.refresh(forget=identity.replaces)
-        if old != new and old in self._fleet.devices:
-            with contextlib.suppress(exceptions.DeviceError):
-                # If it is away, it is known by its successor as replaced.
-                self._set_state(old, device_module.DRAINING)
+            return False
+        with contextlib.suppress(exceptions.DeviceError):
+            # If it is away, it is known by its successor as replaced.
+            self._set_state(self._place(identity.replaces),
+                            device_module.DRAINING)
+        return True
 
     def is_replacing(self, old: str, new: str) -> bool:
         """Tell whether a device is prepared already to replace another."""
@@ -278,7 +387,8 @@ class Membership:
         if identity is None or not identity.replaces:
             return False
         member = self._members.known().get(identity.replaces)
-        return old == new if member is None else member.path == old
+        return old == identity.replaces or (
+            old == new if member is None else member.path == old)
 
     def check_replace(self, old: str, new: str, zone: str | None = None,
                       weight: float | None = None) -> device_module.Identity:
@@ -287,20 +397,27 @@ class Membership:
         :returns: who the new device would be
         """
         identity = self._successor(old, new, zone, weight)
-        device_module.check_unused(new)
-        self._check_disk(new)
+        self._check_directory(new)
         return identity
 
     def _successor(self, old: str, new: str, zone: str | None,
                    weight: float | None) -> device_module.Identity:
         """Return the identity of a device that replaces another."""
         self._configured(new)
-        members = self._members.known()
-        was = members_module.last_at(members, old).identity
-        for member in members.values():
+        target = self.find(old)
+        was = target.identity
+        known, here = self._members.call()
+        for member in known.values():
             if member.identity.replaces == was.device_id:
                 raise exceptions.ConfigurationError(
                     f'{old} was replaced already, by {member.path}')
+        if target.instead and new == target.path:
+            raise exceptions.ConfigurationError(
+                f'another device of the set, {target.instead}, is at {new}: '
+                'name an empty directory for the new one; or have the old '
+                f'one forgotten, with "device remove {was.device_id}", and '
+                '"rebalance"')
+        provision.refuse_remembered(known, {*here, was.device_id}, [new])
         identity = device_module.new_identity(
             self._store_id(), zone or was.zone,
             was.weight if weight is None else weight)

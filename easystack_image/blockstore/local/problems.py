@@ -29,6 +29,14 @@ class Kind(enum.Enum):
     MISSING_DEVICE = (
         'missing-device', Severity.ERROR,
         'mount its disk; if it is lost: device replace')
+    DENIED_DEVICE = (
+        'denied-device', Severity.ERROR,
+        'give it (chown) to the user of Glance, let that user through the '
+        'directories above it, and run this as that user')
+    REMOVED_DEVICE = (
+        'removed-device', Severity.WARNING,
+        'take it from easystack_block_devices, and restart Glance and the '
+        'healer')
     DAMAGED_IDENTITY = (
         'damaged-identity', Severity.ERROR,
         'restore the file from a backup; else: device replace')
@@ -47,8 +55,8 @@ class Kind(enum.Enum):
         'device remove, or device replace')
     EXCHANGED_DEVICE = (
         'exchanged-device', Severity.WARNING,
-        'have it rebuilt: rebalance; and forget the one before it: device '
-        'remove')
+        'rebalance gives it its share; then have the one before it '
+        'forgotten: device remove, with its id')
     REPLACED_DEVICE = (
         'replaced-device', Severity.NOTE,
         'rebalance empties it; then: device remove')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 import os
 import uuid
 
@@ -47,32 +47,69 @@ def initialise(configured: Sequence[str], chosen: Sequence[str] = (),
     store_id = sets.pop() if sets else str(uuid.uuid4())
     todo = [path for path in chosen or configured
             if identities[path] is None or path in chosen]
-    _refuse_replacements(identities, todo)
+    refuse_remembered(*_remembered(identities), todo)
     for path in todo:
+        refuse_nested(path)
         device.initialise(path, device.new_identity(store_id, zone, weight))
     return todo
 
 
-def _refuse_replacements(identities: Mapping[str, device.Identity | None],
-                         todo: Sequence[str]) -> None:
-    """Refuse to make a new device where one of the set is remembered.
-
-    Its disk may be back tomorrow; and the one that takes its place should
-    have its zone, its weight and its images.
-    """
+def _remembered(identities: Mapping[str, device.Identity | None],
+                ) -> tuple[Mapping[str, members.Member],
+                           Mapping[str, members.Member]]:
+    """Return all members of the set, and those that are there, by id."""
     memories = [members.recall(path) for path, identity in identities.items()
                 if identity is not None]
     here = {identity.device_id: members.Member(path, identity)
             for path, identity in identities.items() if identity is not None}
-    for member in members.merge(memories, here).members.values():
-        if member.path in todo and member.identity.device_id not in here:
-            # What has something in it is refused for that.
-            device.check_unused(member.path)
+    return members.merge(memories, here).members, here
+
+
+def refuse_remembered(known: Mapping[str, members.Member],
+                      here: Collection[str], todo: Collection[str]) -> None:
+    """Refuse to make a new device where one of the set is remembered.
+
+    Its disk may be back tomorrow; and the one that takes its place should
+    have its zone, its weight and its images.
+
+    :param known: the members of the set, by device id
+    :param here: ids of those that are there
+    :param todo: paths of the new devices
+    :raises easystack_image.exceptions.ConfigurationError: saying what to do
+        instead
+    """
+    for device_id, member in known.items():
+        if member.path not in todo or device_id in here:
+            continue
+        # What has something in it is refused for that.
+        device.check_unused(member.path)
+        successors = [other.path for other in known.values()
+                      if other.identity.replaces == device_id]
+        if successors:
             raise exceptions.ConfigurationError(
-                f'{member.path} is where a device of this set was: mount its '
-                'disk again, or, if it is lost, have the new one take its '
-                f'place with "easystack-image-manage device replace '
-                f'{member.path}"')
+                f'{member.path} is where a device of this set was that '
+                f'{successors[0]} took the place of: have it forgotten first,'
+                f' with "easystack-image-manage device remove {device_id}"')
+        raise exceptions.ConfigurationError(
+            f'{member.path} is where a device of this set was: mount its '
+            'disk again, or, if it is lost, have the new one take its place '
+            f'with "easystack-image-manage device replace {member.path}"')
+
+
+def refuse_nested(path: str) -> None:
+    """Refuse a directory within a device: it would be on its disk.
+
+    And among its files, where it does not belong.
+
+    :raises easystack_image.exceptions.ConfigurationError: naming the device
+    """
+    above = os.path.realpath(path)
+    while above != os.path.dirname(above):
+        above = os.path.dirname(above)
+        if os.path.lexists(f'{above}/{device.IDENTITY}'):
+            raise exceptions.ConfigurationError(
+                f'{path} lies inside the device {above}: give each device a '
+                'directory of its own, on a disk of its own')
 
 
 def _identity(path: str) -> device.Identity | None:

@@ -6,6 +6,7 @@ import collections
 from collections.abc import Collection, Iterator, Mapping
 import contextlib
 import dataclasses
+import errno
 import functools
 import os
 
@@ -92,18 +93,27 @@ def _who(read_only: Collection[str],
 def _absent(fleet: fleet_module.Fleet,
             failures: Mapping[str, exceptions.DeviceError],
             ) -> Iterator[Problem]:
-    # Where there is an identity file, it is that which is wrong.
-    there, _ = fleet.run(
-        lambda device: os.path.lexists(
-            f'{device.path}/{device_module.IDENTITY}'),
+    kinds, _ = fleet.run(
+        lambda device: _absence(device.path),
         paths=[path for path, failure in failures.items()
-               if not isinstance(failure, exceptions.DeviceTimeout)])
+               if kind_of(failure) is Kind.FAILED_DEVICE
+               and not isinstance(failure, exceptions.DeviceTimeout)])
     for path, failure in failures.items():
-        kind = (Kind.FAILED_DEVICE
-                if isinstance(failure, exceptions.DeviceTimeout) else
-                Kind.DAMAGED_IDENTITY if there.get(path) else
-                Kind.MISSING_DEVICE)
-        yield Problem(kind, failure.reason, path)
+        yield Problem(kinds.get(path, kind_of(failure)), failure.reason, path)
+
+
+def _absence(path: str) -> Kind:
+    # Where there is an identity file, it is that which is wrong.
+    if os.path.lexists(f'{path}/{device_module.IDENTITY}'):
+        return Kind.DAMAGED_IDENTITY
+    return (Kind.REMOVED_DEVICE if device_module.was_removed(path)
+            else Kind.MISSING_DEVICE)
+
+
+def kind_of(failure: exceptions.DeviceError) -> Kind:
+    """Return what kind of problem it is that a device does not answer."""
+    return (Kind.DENIED_DEVICE if failure.errno in (errno.EACCES, errno.EPERM)
+            else Kind.FAILED_DEVICE)
 
 
 def _set(fleet: fleet_module.Fleet,

@@ -20,6 +20,7 @@ from easystack_image.blockstore.local import members as members_module
 REPLACED = 'replaced'
 UNAVAILABLE = 'unavailable'
 UNLISTED = 'unlisted'
+REMOVED = 'removed'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,7 +34,8 @@ class Entry:
     weight: float
     #: ``active``; ``draining``; ``replaced``: another device took its place;
     #: ``unavailable``: listed in the configuration, and cannot be used;
-    #: ``unlisted``: remembered, and not (or no more) at a listed path.
+    #: ``unlisted``: remembered, and not (or no more) at a listed path;
+    #: ``removed``: it left the set, and is listed all the same.
     state: str
     #: 0 for a device that cannot be asked, as are the others.
     total: int = 0
@@ -61,6 +63,8 @@ def take(fleet: fleet_module.Fleet) -> list[Entry]:
     found, failures = fleet.run(
         lambda device: _measure(device, fleet.store_id),
         patience=inventory.LONG)
+    left, _ = fleet.run(lambda device: device_module.was_removed(device.path),
+                        paths=failures)
     replaced = {member.identity.replaces for member in known.values()}
     entries = []
     for path in fleet.devices:
@@ -68,6 +72,9 @@ def take(fleet: fleet_module.Fleet) -> list[Entry]:
             entry = found[path]
             entries.append(dataclasses.replace(entry, state=REPLACED)
                            if entry.device_id in replaced else entry)
+        elif left.get(path):
+            entries.append(Entry(path, '', '', 0.0, REMOVED,
+                                 reason=failures[path].reason))
         else:
             entries.append(_absent(path, known, replaced,
                                    failures[path].reason))
@@ -78,7 +85,9 @@ def take(fleet: fleet_module.Fleet) -> list[Entry]:
             entries.append(_remembered(
                 member, REPLACED if device_id in replaced else UNLISTED,
                 'not in the configuration' if member.path not in fleet.devices
-                else 'another device is at its path now'))
+                else 'another device is at its path now'
+                if member.path in found else 'another device was at its path '
+                'last'))
     return entries
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 import shutil
 import signal
 
+from easystack_image.blockstore.local import device
+from tests.unit.cmd import base
 from tests.unit.cmd import moving
 
 STOPPED = 'Run the same command again'
@@ -215,13 +218,17 @@ class RemoveTest(moving.MovingCase):
             if '.json' not in name} | {
                 data for name, (_, data) in before.items()
                 if '.json' in name})
-        self.assertEqual('unavailable', self.states()['disk0'])
+        self.assertEqual('removed', self.states()['disk0'])
+        # Not "missing": nothing has to be looked for.
+        kinds = {row['device']: row['kind'] for row in
+                 self.done('fsck', code=3).rows if row['device']}
+        self.assertEqual({str(self.paths[0]): 'removed-device'}, kinds)
 
     def test_away_while_images_lack_copies(self) -> None:
         with self.away():
             self.check_error(
                 self.manage_quietly('device', 'remove', self.paths[0]),
-                f'{len(self.images)} images have fewer', 'replace it')
+                f'copies of {len(self.images)} images', 'replace it')
 
     def test_away_and_made_up_for(self) -> None:
         self.configure(4)
@@ -333,6 +340,119 @@ class ReplaceTest(moving.MovingCase):
         row = self.row('device', 'replace', self.paths[1])
         self.assertEqual(len(self.images) - copies, row['copied'])
         self.check_whole()
+
+
+class TwoAtOnePathTest(moving.MovingCase):
+    """A disk died, and another device was prepared in its place."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.paths[1]
+        rows = self.devices()
+        self.old = str(rows['disk1']['device_id'])
+        self.done('rebalance')
+        self.engine = base.local_engine(self.paths[:3])
+        self.engine.membership.remember()
+        self.lose(self.path)
+        device.initialise(str(self.path), device.new_identity(
+            self.engine.store_id))
+        self.engine.membership.remember()
+        self.new = str(self.row_of(self.path, 'active')['device_id'])
+
+    def row_of(self, path: Path, state: str) -> dict[str, object]:
+        row, = (row for row in self.done('device', 'list').rows
+                if (row['device'], row['state']) == (str(path), state))
+        return dict(row)
+
+    def test_dead_one_is_forgotten(self) -> None:
+        row = self.row_of(self.path, 'unlisted')
+        self.assertEqual((self.old, 'another device is at its path now'),
+                         (row['device_id'], row['reason']))
+        for command in (('remove', self.path), ('replace', self.path)):
+            self.check_error(self.manage('device', *command), self.old,
+                             self.new, 'by its id')
+        self.done('rebalance')
+        self.check_whole()
+        result = self.done('device', 'remove', self.old, '--dry-run')
+        self.assertEqual([], result.rows)
+        result = self.done('device', 'remove', self.old)
+        self.assertEqual([str(path) for path in self.paths[:3]],
+                         [row['device'] for row in result.rows])
+        self.assertIn(f'{self.new} stays', result.errors)
+        self.assertEqual(0, self.done('fsck').code)
+        # The path tells again which one is meant.
+        self.check_error(self.manage('device', 'remove', self.path),
+                         'holds copies')
+
+    def test_dead_one_is_replaced(self) -> None:
+        self.configure(4)
+        result = self.done('device', 'replace', self.old, self.paths[3])
+        self.assertIn(f'device remove {self.old}', result.errors)
+        self.done('device', 'remove', self.old)
+        self.check_whole()
+        self.assertEqual({'active'}, set(self.states().values()))
+
+    def test_force(self) -> None:
+        self.check_error(
+            self.manage('device', 'remove', self.old, '--force', self.path),
+            '--force must repeat', self.old, code=2)
+        self.done('device', 'remove', self.old, '--force', self.old)
+        self.assertEqual({'active'}, set(self.states().values()))
+
+
+class NameTest(moving.MovingCase):
+    """How a device may be named."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.configure(4)
+        # As a shell completes it.
+        self.slash = f'{self.paths[3]}/'
+        self.done('device', 'init', self.slash)
+
+    def test_slash(self) -> None:
+        for arguments in (('drain', self.slash, '--force', self.slash),
+                          ('drain', '--cancel', self.slash),
+                          ('drain', self.slash),
+                          ('replace', f'{self.paths[0]}/', self.paths[3],
+                           '--dry-run')):
+            code = 1 if arguments[0] == 'replace' else 0
+            result = self.manage('device', *arguments)
+            self.assertEqual(code, result.code, arguments)
+        self.assertIn('already', result.errors)
+        self.done('device', 'remove', self.slash, '--force', self.paths[3])
+        self.assertEqual('removed', self.states()['disk3'])
+
+    def test_id(self) -> None:
+        name = self.devices()['disk3']['device_id']
+        self.done('device', 'drain', name)
+        self.assertEqual('draining', self.states()['disk3'])
+        self.done('device', 'drain', '--cancel', name)
+        self.assertEqual('active', self.states()['disk3'])
+        self.done('device', 'drain', name)
+        result = self.done('device', 'remove', name)
+        self.assertIn(f'take {self.paths[3]} from', result.errors)
+        self.assertEqual(3, len(result.rows))
+
+    def test_replaced(self) -> None:
+        """By its id, also when it was cut short; and it stays replaced."""
+        name = self.devices()['disk1']['device_id']
+        self.lose(self.paths[1])
+        for _ in range(2):
+            result = self.done('device', 'replace', name)
+            self.assertIn('the device that was there', result.errors)
+        self.check_whole()
+
+    def test_replaced_stays_so(self) -> None:
+        self.done('device', 'drain', self.slash)
+        self.done('device', 'remove', self.slash)
+        self.lose(self.paths[3])
+        self.done('device', 'replace', self.paths[0], self.paths[3])
+        for more in ((), ('--dry-run',)):
+            self.check_error(
+                self.manage('device', 'drain', '--cancel', self.paths[0],
+                            *more), self.paths[3], 'device remove')
+        self.assertEqual('replaced', self.states()['disk0'])
 
 
 class RebalanceTest(moving.MovingCase):

@@ -111,6 +111,8 @@ class ScrubTest(UpkeepCase):
             result = self.manage('scrub', f'--rate-limit={rate}')
             self.assertEqual((2, ''), (result.code, result.output))
             self.assertIn('--rate-limit', result.errors)
+        self.assertIn("'fast' is no number", self.manage(
+            'scrub', '--rate-limit', 'fast').errors)
 
     def test_quiet(self) -> None:
         result = self.manage('--quiet', 'scrub', '--rate-limit', '24',

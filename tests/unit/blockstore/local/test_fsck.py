@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
 import dataclasses
 import hashlib
 import os
+from pathlib import Path
 import shutil
 import threading
 import time
@@ -347,7 +349,52 @@ class DeviceTest(FsckTest):
         self.assertEqual([Kind.MISSING_DEVICE, Kind.BELOW_COPIES],
                          [each.kind for each in found])
         self.assertEqual(away, found[0].device)
-        self.assertIn('1 images', found[1].message)
+        self.assertTrue(found[1].message.endswith('there: 1 image'),
+                        found[1].message)
+
+    def test_denied(self) -> None:
+        """Nothing is missing: this user may not look."""
+        with denied(self.devices):
+            found = self.check()
+        self.assertEqual([(Kind.DENIED_DEVICE, device)
+                          for device in self.devices],
+                         [(each.kind, each.device) for each in found])
+        self.assertIn('chown', found[0].message)
+
+    def test_denied_identity(self) -> None:
+        """Not a damaged one: that would be restored in vain."""
+        spare, = set(self.devices) - set(self.holders(self.image_id))
+        self.open_to_all()
+        with denied([f'{spare}/{device_module.IDENTITY}']):
+            found = {(each.kind, each.device) for each in self.check()}
+        self.assertIn((Kind.DENIED_DEVICE, spare), found)
+        self.assertNotIn((Kind.DAMAGED_IDENTITY, spare), found)
+
+    def test_denied_directory(self) -> None:
+        """Its disk is not bad."""
+        self.open_to_all()
+        with denied([f'{device}/{layout.QUARANTINE}'
+                     for device in self.devices]):
+            found = {(each.kind, each.device) for each in self.check()}
+        for device in self.devices:
+            self.assertIn((Kind.DENIED_DEVICE, device), found)
+            self.assertNotIn((Kind.FAILED_DEVICE, device), found)
+
+    def open_to_all(self) -> None:
+        """Let everybody look into the devices, and see who they are."""
+        for device in self.devices:
+            for path in (device, f'{device}/{device_module.IDENTITY}'):
+                self.addCleanup(os.chmod, path, os.stat(path).st_mode)
+                os.chmod(path, 0o705)
+
+    def test_removed(self) -> None:
+        spare, = set(self.devices) - set(self.holders(self.image_id))
+        path = f'{spare}/{device_module.IDENTITY}'
+        os.rename(path, f'{spare}/{device_module.REMOVED}')
+        self.addCleanup(os.rename, f'{spare}/{device_module.REMOVED}', path)
+        problem = self.only(Kind.REMOVED_DEVICE)
+        self.assertEqual(spare, problem.device)
+        self.assertIn('easystack_block_devices', problem.message)
 
     def test_not_needed(self) -> None:
         """Without it, no image lacks a copy."""
@@ -432,6 +479,23 @@ class DeviceTest(FsckTest):
             self.lab.take_away(device)
         self.assertEqual([Kind.MISSING_DEVICE] * 4,
                          [each.kind for each in self.check()])
+
+
+@contextlib.contextmanager
+def denied(paths: Sequence[str]) -> Iterator[None]:
+    """Work as a user who may not open some files or directories."""
+    with contextlib.ExitStack() as stack:
+        above = {str(each) for path in paths for each in Path(path).parents
+                 if os.stat(each).st_uid == os.geteuid()}
+        for path in [*paths, *above]:
+            mode = os.stat(path).st_mode
+            stack.callback(os.chmod, path, mode)
+            os.chmod(path, mode | 0o001 if path in above else 0)
+        if not os.geteuid():
+            # Root may open everything.
+            os.seteuid(65534)
+            stack.callback(os.seteuid, 0)
+        yield
 
 
 class _Opened:

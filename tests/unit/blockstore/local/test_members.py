@@ -139,8 +139,10 @@ class MembersTest(base.LabTest):
         two = dict(known)
         two['x'] = members.Member(self.devices[2], dataclasses.replace(
             local.identity(2), device_id='x'))
-        self.assertRaises(exceptions.ConfigurationError, members.last_at,
-                          two, self.devices[2])
+        error = self.assertRaises(
+            exceptions.ConfigurationError, members.last_at, two,
+            self.devices[2], {self.ids[2]})
+        self.assertIn(f'{self.ids[2]} (is there)', str(error))
         two['x'] = members.Member(self.devices[2], dataclasses.replace(
             local.identity(2), device_id='x', replaces=self.ids[2]))
         self.assertEqual('x', members.last_at(

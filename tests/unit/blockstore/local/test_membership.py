@@ -9,7 +9,6 @@ import threading
 from easystack_image import exceptions
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import members
-from easystack_image.blockstore.local import membership
 from easystack_image.blockstore.local import work
 from tests.unit.blockstore.local import base
 from tests.unit.blockstore.local import operating
@@ -178,7 +177,7 @@ class RemoveTest(MembershipTest):
         gone = self.identity(self.first).device_id
         with self.watch.every_step():
             self.membership.remove(self.first)
-        self.assertIn(membership.REMOVED, os.listdir(self.first))
+        self.assertIn(device_module.REMOVED, os.listdir(self.first))
         known = members.Members(self.engine.fleet).known()
         self.assertNotIn(gone, known)
         self.assertEqual(3, len(known))
@@ -213,7 +212,7 @@ class RemoveTest(MembershipTest):
         self.lab.take_away(self.first)
         error = self.assertRaises(exceptions.Refused,
                                   self.membership.remove, self.first)
-        self.assertIn('fewer than 3 copies', str(error))
+        self.assertIn('fewer than 3 copies of', str(error))
         # Once its copies were made up for, it can go.
         self.fleet.out = frozenset([self.first])
         self.rebalance()
@@ -257,7 +256,7 @@ class RemoveTest(MembershipTest):
         gone = self.identity(self.first).device_id
         self.empty(self.first)
         self.membership.remove(self.first)
-        os.rename(f'{self.first}/{membership.REMOVED}',
+        os.rename(f'{self.first}/{device_module.REMOVED}',
                   f'{self.first}/{device_module.IDENTITY}')
         self.membership.activate(self.first)
         self.assertIn(gone, members.Members(self.fleet).known())
@@ -414,7 +413,7 @@ class ReplaceTest(MembershipTest):
         error = self.assertRaises(
             exceptions.ConfigurationError, self.membership.replace,
             self.more[0], self.more[1])
-        self.assertIn('0 devices', str(error))
+        self.assertIn('no device of the set', str(error))
         self.assertRaises(exceptions.ConfigurationError,
                           self.membership.replace, self.first,
                           self.devices[1])
@@ -425,6 +424,205 @@ class ReplaceTest(MembershipTest):
         self.membership.replace(self.first, self.first, 'cellar', 4.0)
         identity = self.identity(self.first)
         self.assertEqual(('cellar', 4.0), (identity.zone, identity.weight))
+
+
+class TwoAtOnePathTest(MembershipTest):
+    """A disk died, and another device was prepared in its place."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.old = self.identity(self.first).device_id
+        self.kill_disk(self.first)
+        device_module.initialise(self.first, device_module.new_identity(
+            self.engine.store_id))
+        self.new = self.identity(self.first).device_id
+        self.engine = self.restart()
+        self.membership = self.engine.membership
+        self.membership.remember()
+
+    def known(self) -> set[str]:
+        return set(members.Members(self.fleet).known())
+
+    def test_path_does_not_tell_which(self) -> None:
+        for function, more in ((self.membership.remove, ()),
+                               (self.membership.replace, (self.more[0],))):
+            error = self.assertRaises(exceptions.ConfigurationError,
+                                      function, self.first, *more)
+            self.assertIn(f'{self.new} (is there), {self.old} (is away)',
+                          str(error))
+        self.assertLessEqual({self.old, self.new}, self.known())
+
+    def test_forget_the_dead_one(self) -> None:
+        error = self.assertRaises(exceptions.Refused,
+                                  self.membership.remove, self.old)
+        self.assertIn('fewer than 3 copies', str(error))
+        self.rebalance()
+        self.check_settled()
+        gone = self.membership.remove(self.old)
+        self.assertEqual((self.first, False, self.new),
+                         (gone.path, gone.there, gone.instead))
+        self.assertNotIn(self.old, self.known())
+        self.assertEqual(self.new, self.identity(self.first).device_id)
+        self.membership.drain(self.first)
+        self.assertEqual(0, self.empty(self.first))
+        self.membership.remove(self.first)
+        self.assertNotIn(self.new, self.known())
+
+    def test_forget_the_dead_one_by_force(self) -> None:
+        self.assertRaises(exceptions.Refused, self.membership.remove,
+                          self.old, self.first)
+        self.membership.remove(self.old, self.old)
+        self.assertNotIn(self.old, self.known())
+
+    def test_the_new_one_goes(self) -> None:
+        self.store_some(8)
+        self.assertRaises(exceptions.Refused, self.membership.remove,
+                          self.new)
+        self.assertEqual(self.first, self.membership.drain(self.new))
+        self.assertEqual(0, self.empty(self.first))
+        self.membership.remove(self.new)
+        self.assertIn(self.old, self.known())
+        # The path tells again which one is meant.
+        self.assertEqual(self.old, self.membership.find(
+            self.first).identity.device_id)
+
+    def test_replace_the_dead_one(self) -> None:
+        """At another path; the one that is at its path stays."""
+        before = self.identity(self.first)
+        planned = self.engine.forecast.replace(
+            self.old, self.more[0], None, None, work.Job())
+        with self.watch.every_step():
+            self.assertTrue(self.membership.replace(self.old, self.more[0]))
+            self.rebalance()
+        self.assertEqual(before, self.identity(self.first))
+        self.assertLessEqual({plan.image_id for plan in planned}, {
+            image_id for image_id in self.images
+            if self.more[0] in self.holders(image_id)})
+        self.check_settled()
+        # The same once more is no mistake.
+        self.membership.replace(self.old, self.more[0])
+        self.membership.remove(self.old)
+        self.assertNotIn(self.old, self.known())
+
+    def test_the_other_one_is_not_overwritten(self) -> None:
+        error = self.assertRaises(
+            exceptions.ConfigurationError, self.membership.replace,
+            self.old, self.first)
+        self.assertIn(f'device remove {self.old}', str(error))
+        self.assertEqual(self.new, self.identity(self.first).device_id)
+
+    def test_the_dead_one_cannot_be_drained(self) -> None:
+        for function in (self.membership.drain, self.membership.activate):
+            error = self.assertRaises(exceptions.DeviceUnavailable,
+                                      function, self.old)
+            self.assertIn('is not there', str(error))
+
+    def test_both_away(self) -> None:
+        self.rebalance()
+        self.lab.take_away(self.first)
+        self.engine = self.restart()
+        self.membership = self.engine.membership
+        error = self.assertRaises(exceptions.ConfigurationError,
+                                  self.membership.remove, self.first)
+        self.assertIn('(is away)', str(error))
+        # An image may be on these two only.
+        for image_id in list(self.images):
+            self.engine.delete(image_id)
+            self.watch.forget(image_id)
+        error = self.assertRaises(exceptions.Refused,
+                                  self.membership.remove, self.old)
+        self.assertIn(self.first, str(error))
+
+
+class ByIdTest(MembershipTest):
+
+    def test_life(self) -> None:
+        device_id = self.identity(self.first).device_id
+        self.membership.drain(device_id)
+        self.assertEqual('draining', self.identity(self.first).state)
+        self.membership.activate(device_id)
+        self.assertEqual('active', self.identity(self.first).state)
+        self.membership.drain(device_id)
+        self.empty(self.first)
+        self.membership.remove(device_id)
+        self.assertIn(device_module.REMOVED, os.listdir(self.first))
+
+    def test_dead_at_the_same_path(self) -> None:
+        """Cut short and begun again, by the same id."""
+        device_id = self.identity(self.first).device_id
+        self.kill_disk(self.first)
+        for _ in range(2):
+            path = self.membership.path_of(device_id)
+            self.assertEqual(self.first, path)
+            self.assertFalse(self.membership.replace(device_id, path))
+            self.assertEqual(device_id, self.identity(self.first).replaces)
+        self.rebalance()
+        self.check_settled()
+
+    def test_unknown(self) -> None:
+        error = self.assertRaises(exceptions.ConfigurationError,
+                                  self.membership.remove, self.image_id())
+        self.assertIn(self.first, str(error))
+
+
+class RememberedPathTest(MembershipTest):
+    """Nobody prepares a device where another one may come back."""
+
+    def test_add(self) -> None:
+        self.kill_disk(self.first)
+        error = self.assertRaises(exceptions.ConfigurationError,
+                                  self.membership.add, self.first)
+        self.assertIn(f'device replace {self.first}', str(error))
+        self.assertEqual([], os.listdir(self.first))
+
+    def test_replace_another(self) -> None:
+        self.kill_disk(self.first)
+        self.assertRaises(exceptions.ConfigurationError,
+                          self.membership.replace, self.devices[1],
+                          self.first)
+        self.assertEqual([], os.listdir(self.first))
+
+    def test_add_where_one_was_replaced(self) -> None:
+        device_id = self.identity(self.first).device_id
+        self.kill_disk(self.first)
+        self.membership.replace(self.first, self.more[0])
+        error = self.assertRaises(exceptions.ConfigurationError,
+                                  self.membership.add, self.first)
+        self.assertIn(f'device remove {device_id}', str(error))
+        self.rebalance()
+        self.membership.remove(device_id)
+        self.membership.add(self.first)
+        self.rebalance()
+        self.check_settled()
+
+    def test_within_a_device(self) -> None:
+        inner = f'{self.first}/inner'
+        os.mkdir(inner)
+        self.addCleanup(shutil.rmtree, inner)
+        self.all = [*self.all, inner]
+        self.engine = self.restart()
+        for function, arguments in (
+                (self.engine.membership.add, (inner,)),
+                (self.engine.membership.replace, (self.devices[1], inner)),
+                (self.engine.membership.check_replace,
+                 (self.devices[1], inner))):
+            error = self.assertRaises(exceptions.ConfigurationError,
+                                      function, *arguments)
+            self.assertIn(f'inside the device {self.first}', str(error))
+        self.assertEqual([], os.listdir(inner))
+
+
+class ReplacedTest(MembershipTest):
+
+    def test_not_active_again(self) -> None:
+        """Its images belong to another device now."""
+        self.membership.replace(self.first, self.more[0])
+        for function in (self.membership.activate,
+                         self.membership.check_activate):
+            error = self.assertRaises(exceptions.Refused, function,
+                                      self.first)
+            self.assertIn(self.more[0], str(error))
+        self.assertEqual('draining', self.identity(self.first).state)
 
 
 class MovedDiskTest(MembershipTest):

@@ -102,6 +102,19 @@ class ProvisionTest(testtools.TestCase):
                                chosen=chosen)
         self.assertEqual([], os.listdir(self.paths[1]))
 
+    def test_within_another_device(self) -> None:
+        provision.initialise(self.paths)
+        inner = f'{self.paths[1]}/images/inner'
+        os.mkdir(inner)
+        link = f'{self.home}/link'
+        os.symlink(inner, link)
+        for path in (inner, link):
+            for chosen in ((), (path,)):
+                self.assertRefused(
+                    f'{path} lies inside the device {self.paths[1]}',
+                    configured=[*self.paths, path], chosen=chosen)
+        self.assertEqual([], os.listdir(inner))
+
     def test_two_sets(self) -> None:
         for path, store_id in zip(self.paths, (
                 local.STORE_ID, local.STORE_ID[::-1]), strict=False):
