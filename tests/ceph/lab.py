@@ -34,7 +34,7 @@ def options() -> dict[str, Any]:
 
 
 @functools.cache
-def _pool() -> Any:
+def pool() -> Any:
     """Return the pool, over a connection that lasts as long as the process.
 
     As nobody but the engine's users has it.
@@ -70,10 +70,10 @@ class CephLab(lab.Lab):
     chunk_size = pipeline.CHUNK_SIZE
 
     def _setUp(self) -> None:
-        self._ioctx = _pool()
+        self._ioctx = pool()
         _keep_connection()
-        pool = cluster_module.shared().pool
-        self.devices = [f'{pool}/{number}' for number in (1, 2, 3)]
+        name = cluster_module.shared().pool
+        self.devices = [f'{name}/{number}' for number in (1, 2, 3)]
         self._clean_up()
         self.addCleanup(self._clean_up)
 

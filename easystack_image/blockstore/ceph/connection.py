@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import contextlib
 import ctypes
+import dataclasses
 import errno
 import logging
 import os
@@ -228,8 +229,9 @@ class Connection:
 
     def __init__(self, settings: settings_module.Settings) -> None:
         self._settings = settings
-        self._key = (settings.conf, settings.user, settings.pool,
-                     settings.timeout)
+        # What has no part in how images are read and written.
+        self._key = dataclasses.replace(settings, self_repair=True,
+                                        sweep_interval=1.0)
         self._joined: _Shared | None = None
 
     def cluster(self) -> Cluster:
@@ -277,7 +279,7 @@ class _Registry:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.shared: dict[tuple[Any, ...], _Shared] = {}
+        self.shared: dict[settings_module.Settings, _Shared] = {}
 
 
 _registry = _Registry()

@@ -335,16 +335,18 @@ class CephEngine(engine.Engine):
 
     def problems(self) -> list[engine.Problem]:
         """See :meth:`easystack_image.blockstore.engine.Engine.problems`."""
+        what, advice = 'cluster-unreachable', (
+            ': look at the monitors ("ceph status"), the network and the key')
         try:
             return timed.call(self._look, LOOK, 'ceph-look')
         except TimeoutError:
             reason = f'the cluster did not answer within {LOOK:g} s'
-        except exceptions.EasystackImageError as error:
+        except exceptions.DeviceError as error:
             reason = str(error)
-        return [engine.Problem(
-            engine.Severity.CRITICAL, 'cluster-unreachable',
-            self.settings.pool, f'{reason}: look at the monitors ("ceph '
-            'status"), the network and the key', True)]
+        except exceptions.ConfigurationError as error:
+            what, reason, advice = 'engine-not-installed', str(error), ''
+        return [engine.Problem(engine.Severity.CRITICAL, what,
+                               self.settings.pool, reason + advice, True)]
 
     def _look(self) -> list[engine.Problem]:
         return pool_module.assess(self._connection.cluster())

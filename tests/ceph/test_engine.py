@@ -1,0 +1,497 @@
+"""What the ceph engine does that no other one does."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from typing import Any
+from unittest import mock
+import uuid
+
+import fixtures
+import rbd
+import testtools
+
+from easystack_image import exceptions
+from easystack_image.blockstore import engine as engine_module
+from easystack_image.blockstore.ceph import connection
+from easystack_image.blockstore.ceph import images
+from easystack_image.blockstore.ceph import layout
+from easystack_image.blockstore.ceph import writer
+from tests.ceph import cluster as cluster_module
+from tests.ceph import lab as lab_module
+from tests.contract import base as contract
+from tests.contract import sources
+from tests.contract.sources import noise
+
+MIB = 1 << 20
+
+
+class EngineTest(testtools.TestCase):
+    """A test on an empty pool."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = self.useFixture(fixtures.FakeLogger())
+        self.lab = self.useFixture(lab_module.CephLab())
+        self.cluster = cluster_module.shared()
+        self.ioctx = lab_module.pool()
+        self.engine = self.lab.engine()
+
+    def store(self, data: bytes) -> engine_module.ImageInfo:
+        """Store an image."""
+        return self.engine.write(str(uuid.uuid4()), sources.Source(data),
+                                 len(data))
+
+    def read(self, image_id: str, *arguments: int,
+             engine: Any = None) -> bytes:
+        """Return the bytes of an image, or of a range of it."""
+        with contextlib.closing((engine or self.engine).open(
+                image_id, *arguments)) as reader:
+            return b''.join(reader)
+
+    def foreign(self, data: bytes, name: str = '',
+                snapshot: str = 'snap') -> str:
+        """Make an image as glance_store's rbd driver does."""
+        name = name or str(uuid.uuid4())
+        rbd.RBD().create(self.ioctx, name, len(data), 23, old_format=False)
+        with rbd.Image(self.ioctx, name) as image:
+            image.write(data, 0)
+            if snapshot:
+                image.create_snap(snapshot)
+                image.protect_snap(snapshot)
+        return name
+
+    def names(self) -> list[str]:
+        """Return the names of all RBD images."""
+        return sorted(rbd.RBD().list(self.ioctx))
+
+    def objects(self) -> list[str]:
+        """Return the names of our own objects, besides the two books."""
+        return sorted(
+            each.key for each in self.ioctx.list_objects()
+            if each.key.startswith('easystack-')
+            and each.key not in (layout.INDEX, layout.REQUESTS))
+
+    def later(self, seconds: float) -> Any:
+        """Have RBD images look older than they are."""
+        made = images.born
+        return mock.patch.object(
+            images, 'born', lambda image: made(image) - seconds)
+
+
+class ConnectionTest(EngineTest):
+
+    def test_start_leaves_nothing(self) -> None:
+        # With another time limit, so with a connection of its own.
+        made = self.lab.engine_class().from_options(
+            {**self.lab.options(), 'ceph_timeout': 29})
+        with contract.nothing_left_behind():
+            made.start()
+        made.close()
+
+    def test_close_leaves_nothing(self) -> None:
+        info = self.store(noise(5))
+        with contract.nothing_left_behind():
+            made = self.lab.engine(ceph_timeout=28)
+            other = self.lab.engine(ceph_timeout=28)
+            reader = made.open(info.image_id)
+            made.close()
+            # Others have it still.
+            self.assertEqual(noise(5), self.read(info.image_id,
+                                                 engine=other))
+            self.assertEqual(noise(5), b''.join(reader))
+            reader.close()
+            other.close()
+            other.close()
+
+    def test_closed_engine_connects_anew(self) -> None:
+        made = self.lab.engine(ceph_timeout=27)
+        info = self.store(noise(5))
+        for _ in range(2):
+            self.assertEqual(noise(5), self.read(info.image_id, engine=made))
+            made.close()
+
+    def test_one_for_all_threads_and_engines(self) -> None:
+        other = self.lab.engine()
+        self.assertIs(self.engine._connection.cluster(),
+                      other._connection.cluster())
+
+    def test_forked_child_makes_its_own(self) -> None:
+        data = noise(5 * MIB)
+        info = self.store(data)
+        reader = self.engine.open(info.image_id)
+        before = self.engine._connection.cluster()
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                # What the parent was reading is let go of in peace.
+                reader.close()
+                made = self.engine._connection.cluster()
+                if made is not before and self.read(
+                        info.image_id) == data:
+                    self.engine.write(
+                        str(uuid.UUID(int=7)), sources.Source(b'child'))
+                    code = 0
+                self.engine.close()
+                del reader
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        self.assertEqual(0, os.waitstatus_to_exitcode(status))
+        # The parent notices nothing.
+        self.assertIs(before, self.engine._connection.cluster())
+        self.assertTrue(b''.join(reader) == data)
+        reader.close()
+        self.assertEqual(b'child', self.read(str(uuid.UUID(int=7))))
+
+    def test_shut_out(self) -> None:
+        """The cluster blocklists clients that it takes for dead."""
+        info = self.store(noise(5))
+        # A connection of its own: it will not be used again.
+        engine = self.lab.engine(ceph_timeout=5)
+        before = engine._connection.cluster()
+        address = before.rados.get_addrs().rpartition('/')
+        self.cluster.ceph('osd', 'blocklist', 'add',
+                          f'{address[0].rpartition("v2:")[2]}/{address[2]}')
+        self.assertRaises(exceptions.BlockStoreError, self.read,
+                          info.image_id, engine=engine)
+        self.assertEqual(noise(5), self.read(info.image_id, engine=engine))
+        self.assertIsNot(before, engine._connection.cluster())
+
+    def test_no_connection(self) -> None:
+        for options, word in (
+                ({'ceph_user': 'nobody'}, 'client.nobody'),
+                ({'ceph_pool': 'nowhere'}, 'pool nowhere'),
+                ({'ceph_conf': '/nowhere/ceph.conf'}, '/nowhere/ceph.conf')):
+            made = self.lab.engine_class().from_options(
+                {**self.lab.options(), 'ceph_timeout': 3, **options})
+            with contract.nothing_left_behind():
+                error = self.assertRaises(exceptions.ConfigurationError,
+                                          made.start)
+                self.assertIn(word, str(error))
+                problem, = made.problems()
+                self.assertTrue(problem.outage)
+                self.assertIn(word, problem.message)
+                made.close()
+
+    def test_settings_reach_librbd(self) -> None:
+        get = self.engine._connection.cluster().rados.conf_get
+        self.assertEqual('false', get('rbd_cache'))
+        self.assertEqual(30.0, float(get('rados_osd_op_timeout')))
+        self.assertEqual(30.0, float(get('rados_mon_op_timeout')))
+
+
+class PromiseTest(EngineTest):
+    """The pool keeps what the configuration says, or is refused."""
+
+    def set(self, name: str, value: int) -> None:
+        self.cluster.ceph('osd', 'pool', 'set', self.cluster.pool, name,
+                          str(value))
+
+    def test_refused(self) -> None:
+        for name, wrong, right in (('min_size', 1, 2), ('size', 2, 3)):
+            self.addCleanup(self.set, name, right)
+            self.set(name, wrong)
+            made = self.lab.engine_class().from_options(self.lab.options())
+            self.addCleanup(made.close)
+            command = f'ceph osd pool set {self.cluster.pool} {name} {right}'
+            error = self.assertRaises(exceptions.ConfigurationError,
+                                      made.start)
+            self.assertIn(command, str(error))
+            # One that runs goes on, and says so.
+            messages = [problem.message for problem in
+                        self.engine.problems()]
+            self.assertIn(command, ' '.join(messages))
+            # The command is taken by its word.
+            self.cluster.ceph(*command.split()[1:])
+            contract.eventually(lambda: not self.engine.problems(),
+                                'no problems are left')
+            made.start()
+
+
+class ForeignTest(EngineTest):
+    """Images of glance_store's rbd driver."""
+
+    def test_served(self) -> None:
+        data = noise(9 * MIB + 5)
+        image = self.foreign(data)
+        self.assertTrue(self.read(image) == data)
+        self.assertTrue(self.read(image, 8 * MIB - 1, 3)
+                        == data[8 * MIB - 1:8 * MIB + 2])
+        info = self.engine.info(image)
+        self.assertEqual((image, len(data), '', ''),
+                         (info.image_id, info.size, info.md5,
+                          info.multihash))
+        self.assertEqual(info, self.engine.info(image, info.generation))
+        self.assertRaises(exceptions.ImageNotFound, self.engine.info, image,
+                          str(uuid.uuid4()))
+        now = datetime.datetime.now().timestamp()
+        self.assertTrue(now - 60 < info.created_at < now + 60, info)
+        self.assertIn(image, list(self.engine.list_images()))
+        for verify in (False, True):
+            for copy in self.engine.list_copies(image, verify):
+                self.assertIs(contract.GOOD, copy.state)
+                self.assertIn('cannot be verified', copy.reason)
+        self.engine.repair(image)
+
+    def test_deleted(self) -> None:
+        image = self.foreign(noise(MIB))
+        self.assertRaises(exceptions.ImageExists, self.engine.write, image,
+                          sources.Untouchable())
+        self.engine.delete(image)
+        self.assertEqual([], self.names())
+        self.assertRaises(exceptions.ImageNotFound, self.engine.info, image)
+
+    def test_deleted_while_it_is_read(self) -> None:
+        """What is removed reads as zeros, which nothing tells from data."""
+        data = noise(48 * MIB)
+        image = self.foreign(data)
+        with contextlib.closing(self.engine.open(image)) as reader:
+            read = next(reader)
+            self.engine.delete(image)
+            self.assertRaises(
+                exceptions.BlockStoreError,
+                lambda: [read := piece for piece in reader])
+            self.assertTrue(read)
+
+    def test_unfinished_is_no_image(self) -> None:
+        image = self.foreign(noise(MIB), snapshot='')
+        for call in (self.engine.info, self.engine.open):
+            self.assertRaises(exceptions.ImageNotFound, call, image)
+        self.engine.delete(image)
+        self.assertEqual([], self.names())
+
+    def test_never_swept(self) -> None:
+        mine = self.store(b'data').image_id
+        names = sorted([
+            mine, self.foreign(b'a'), self.foreign(b'b', 'volume-1'),
+            self.foreign(b'c', snapshot=''),
+            self.foreign(b'd', 'easystack-upload.not-ours'),
+            self.foreign(b'e', f'easystack-trash.{mine}')])
+        with self.later(86400):
+            self.engine.sweeper.sweep()
+        self.assertEqual(names, self.names())
+
+
+class CloneTest(EngineTest):
+
+    def test_clone(self) -> None:
+        """As Cinder makes it of the location."""
+        data = noise(9 * MIB + 7)
+        info = self.store(data)
+        uri = self.engine.address_of(info).uri
+        fsid, pool, name, snapshot = uri.removeprefix('rbd://').split('/')
+        self.assertEqual((self.cluster.fsid, self.cluster.pool),
+                         (fsid, pool))
+        rbd.RBD().clone(self.ioctx, name, snapshot, self.ioctx, 'volume-1',
+                        features=1)
+        try:
+            with rbd.Image(self.ioctx, 'volume-1') as volume:
+                self.assertTrue(volume.read(0, volume.size()) == data)
+                volume.write(b'changed', 0)
+            self.assertRaises(exceptions.ImageInUse, self.engine.delete,
+                              info.image_id)
+            # It is served on, as it was.
+            self.assertTrue(self.read(info.image_id) == data)
+            self.assertEqual([info.image_id, 'volume-1'],
+                             sorted(self.names()))
+        finally:
+            rbd.RBD().remove(self.ioctx, 'volume-1')
+        self.engine.delete(info.image_id)
+        self.assertEqual(([], []), (self.names(), self.objects()))
+
+
+class SweepTest(EngineTest):
+
+    def unfinished(self) -> str:
+        """Leave an upload as if its process had died."""
+        upload = layout.Upload(str(uuid.uuid4()), str(uuid.uuid4()))
+        name = layout.upload_name(upload)
+        self.foreign(b'data', name, snapshot='snap')
+        self.ioctx.write_full(layout.manifest_name(upload), b'manifest')
+        return name
+
+    def test_unfinished_upload(self) -> None:
+        name = self.unfinished()
+        # It may be somebody's who has not come to open it yet.
+        self.engine.sweeper.sweep()
+        self.assertEqual([name], self.names())
+        with self.later(1000):
+            self.engine.sweeper.sweep()
+        self.assertEqual(([], []), (self.names(), self.objects()))
+
+    def test_upload_under_way(self) -> None:
+        data = noise(9 * MIB)
+
+        def sweep() -> None:
+            with self.later(1000):
+                self.lab.engine().sweeper.sweep()
+
+        info = self.engine.write(
+            str(uuid.uuid4()), sources.Source(data, at=5 * MIB,
+                                              action=sweep))
+        self.assertTrue(self.read(info.image_id) == data)
+        self.assertEqual([info.image_id], self.names())
+
+    def test_upload_removed_under_the_writer(self) -> None:
+        """Whoever does that gets an error for an image, not a wrong one."""
+        def remove() -> None:
+            # No sweep does it: somebody watches.
+            name, = self.names()
+            with rbd.Image(self.ioctx, name, read_only=True) as image:
+                self.assertEqual(1, len(list(image.watchers_list())))
+            rbd.RBD().rename(self.ioctx, name, 'elsewhere')
+
+        self.assertRaises(
+            exceptions.BlockStoreError, self.engine.write, str(uuid.uuid4()),
+            sources.Source(noise(9 * MIB), at=5 * MIB, action=remove))
+        self.assertEqual([], list(self.engine.list_images()))
+
+    def test_unfinished_deletion(self) -> None:
+        info = self.store(noise(MIB))
+        upload = layout.Upload(info.image_id, info.generation)
+        rbd.RBD().rename(self.ioctx, info.image_id,
+                         layout.trash_name(upload))
+        self.assertRaises(exceptions.ImageNotFound, self.engine.info,
+                          info.image_id)
+        self.engine.sweeper.sweep()
+        self.assertEqual(([], []), (self.names(), self.objects()))
+
+    def test_image_deleted_by_other_means(self) -> None:
+        kept, info = self.store(b'kept'), self.store(b'data')
+        with rbd.Image(self.ioctx, info.image_id) as image:
+            image.unprotect_snap('snap')
+            image.remove_snap('snap')
+        rbd.RBD().remove(self.ioctx, info.image_id)
+        self.assertEqual(2, len(self.objects()))
+        self.engine.sweeper.sweep()
+        self.assertEqual(1, len(self.objects()))
+        self.assertEqual(b'kept', self.read(kept.image_id))
+
+    def test_in_the_background(self) -> None:
+        name = self.unfinished()
+        with self.later(1000):
+            engine = self.lab.engine(self_repair=True, sweep_interval=1)
+            self.assertRaises(exceptions.ImageNotFound, engine.open,
+                              str(uuid.uuid4()))
+            contract.eventually(lambda: name not in self.names(),
+                                'it is swept')
+            engine.close()
+
+
+class DamageTest(EngineTest):
+
+    def test_manifest(self) -> None:
+        info = self.store(noise(MIB))
+        name = layout.manifest_name(
+            layout.Upload(info.image_id, info.generation))
+        whole = self.ioctx.read(name, 10000)
+        for harm in (lambda: self.ioctx.write(name, b'?', 70),
+                     lambda: self.ioctx.trunc(name, 100),
+                     lambda: self.ioctx.remove_object(name)):
+            harm()
+            for call in (self.engine.info, self.engine.open,
+                         self.engine.repair):
+                self.assertRaises(exceptions.DamagedImage, call,
+                                  info.image_id)
+            for copy in self.engine.list_copies(info.image_id):
+                self.assertIs(contract.DAMAGED, copy.state)
+                self.assertIn('manifest', copy.reason)
+            self.ioctx.write_full(name, whole)
+            self.assertEqual(info, self.engine.info(info.image_id))
+        self.ioctx.remove_object(name)
+        self.engine.delete(info.image_id)
+        self.assertEqual(([], []), (self.names(), self.objects()))
+
+    def test_is_noted_when_it_is_read(self) -> None:
+        info = self.store(noise(2 * MIB))
+        self.lab.damage('', info.image_id, MIB + 5)
+        self.assertRaises(exceptions.DamagedImage, self.read, info.image_id)
+        self.assertIsNotNone(self.engine.repair_requested_at(info.image_id))
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          info.image_id)
+        # Glance's rights do not suffice to have Ceph compare the copies.
+        self.assertIn('ceph pg repair', self.log.output)
+        self.lab.damage('', info.image_id, MIB + 5)
+        self.engine.repair(info.image_id)
+        self.assertIsNone(self.engine.repair_requested_at(info.image_id))
+
+    def test_verified_at(self) -> None:
+        info = self.store(noise(MIB))
+        before = self.engine.list_copies(info.image_id)[0].verified_at
+        self.engine.list_copies(info.image_id, verify=True)
+        after = self.engine.list_copies(info.image_id)[0].verified_at
+        self.assertLess(before, after)
+
+
+class WriteTest(EngineTest):
+
+    def test_rbd_image(self) -> None:
+        """As Nova and Cinder want it, and thin."""
+        engine = self.lab.engine(ceph_object_size_mib=4)
+        data = noise(4 * MIB) + bytes(8 * MIB) + noise(4 * MIB, 2)
+        info = engine.write(str(uuid.uuid4()), sources.Source(data))
+        with rbd.Image(self.ioctx, info.image_id, snapshot='snap',
+                       read_only=True) as image:
+            self.assertEqual(len(data), image.size())
+            self.assertEqual(4 * MIB, image.stat()['obj_size'])
+            self.assertTrue(image.is_protected_snap('snap'))
+            self.assertEqual(rbd.RBD_FEATURE_LAYERING, image.features())
+            self.assertEqual(info.generation,
+                             image.metadata_get('easystack.generation'))
+            prefix = image.block_name_prefix()
+        self.assertEqual(
+            [f'{prefix}.{number:016x}' for number in (0, 3)],
+            sorted(each.key for each in self.ioctx.list_objects()
+                   if each.key.startswith(prefix)))
+
+    def test_growing(self) -> None:
+        """An image whose size nobody tells, of several steps."""
+        step = 8 * MIB
+        data = noise(step + 5) + bytes(3 * step) + noise(step)
+        with mock.patch.object(writer, 'STEP', step):
+            info = self.engine.write(str(uuid.uuid4()),
+                                     sources.Source(data))
+        self.assertEqual(len(data), info.size)
+        self.assertTrue(self.read(info.image_id) == data)
+        with rbd.Image(self.ioctx, info.image_id, read_only=True) as image:
+            self.assertEqual(len(data), image.size())
+
+    def test_full_pool(self) -> None:
+        info = self.store(noise(2 * MIB))
+        self.addCleanup(self.cluster.set_quota, 0)
+        self.cluster.set_quota(MIB)
+        self.cluster.wait_full()
+        error = self.assertRaises(
+            exceptions.NotEnoughCopies, self.engine.write,
+            str(uuid.uuid4()), sources.Source(noise(9 * MIB)))
+        self.assertIn(error.causes[0].errno, images.FULL)
+        self.assertIn('pool-full', [each.what for each in
+                                    self.engine.problems() if each.outage])
+        # What is there is served, and can be deleted to make room.
+        self.assertEqual(noise(2 * MIB), self.read(info.image_id))
+        self.engine.delete(info.image_id)
+        self.assertEqual(([], []), (self.names(), self.objects()))
+
+    def test_rename_whose_answer_is_lost(self) -> None:
+        """It is looked at whether it was done."""
+        cluster = self.engine._connection.cluster()
+        run = connection.Cluster.run
+        lost = []
+
+        def lose(self: Any, function: Any, *arguments: Any,
+                 **others: Any) -> Any:
+            result = run(self, function, *arguments, **others)
+            if 'commit' in function.__qualname__ and not lost:
+                lost.append(function)
+                raise exceptions.DeviceTimeout(cluster.name, 'no answer')
+            return result
+
+        with mock.patch.object(connection.Cluster, 'run', lose):
+            info = self.store(noise(5))
+        self.assertEqual(1, len(lost))
+        self.assertEqual(noise(5), self.read(info.image_id))
+        self.assertEqual([info.image_id], self.names())
