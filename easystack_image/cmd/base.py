@@ -8,6 +8,7 @@ import contextlib
 import logging
 from typing import Any, Protocol, TypeVar, cast
 
+from cliff import columns as cliff_columns
 from cliff import command
 from cliff import lister
 
@@ -16,6 +17,7 @@ from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore import loading
 from easystack_image.blockstore.local import engine as local_engine
 from easystack_image.blockstore.local import work
+from easystack_image.cmd import blocks
 from easystack_image.cmd import progress
 
 LOG = logging.getLogger(__name__)
@@ -27,6 +29,7 @@ EXIT_CODES = {
     3: 'done, but some copies are not good, or some images were left out',
     130: 'stopped by SIGINT (Ctrl-C) or SIGTERM; run it again to go on',
 }
+FAILED = 1
 NOT_GOOD = 3
 STOPPED = 130
 #: Column names and rows.
@@ -127,7 +130,8 @@ class ListCommand(StoreCommand, lister.Lister):
             parser.add_argument(
                 '--long', action='store_true',
                 help='Show all columns in a table, too; json, csv and yaml '
-                     'always have them.')
+                     'always have them. Where they do not fit the terminal, '
+                     'each row is a block of lines.')
         return parser
 
     def produce_output(self, parsed_args: argparse.Namespace,
@@ -139,8 +143,20 @@ class ListCommand(StoreCommand, lister.Lister):
                 and not (parsed_args.long or parsed_args.columns)):
             parsed_args.columns = brief[0]
             _tell_reasons(column_names, data)
+        elif parsed_args.formatter == 'table' and not (
+                parsed_args.max_width or parsed_args.fit_width):
+            self.formatter = cast('Any', blocks.Fitting(self.formatter))
+        elif parsed_args.formatter == 'csv':
+            # Or it has the word "None" for what there is not.
+            data = [[_without_none(cell) for cell in row] for row in data]
         return int(super().produce_output(parsed_args, column_names, data)
                    or 0)
+
+
+def _without_none(cell: Any) -> Any:
+    value = (cell.machine_readable()
+             if isinstance(cell, cliff_columns.FormattableColumn) else cell)
+    return '' if value is None else cell
 
 
 def _tell_reasons(names: Sequence[str], rows: Sequence[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import time
@@ -13,15 +13,19 @@ from oslo_config import cfg
 from easystack_image import exceptions
 from easystack_image.blockstore import address
 from easystack_image.blockstore.local import engine as local_engine
+from easystack_image.blockstore.local import fsck as fsck_module
 from easystack_image.blockstore.local import orphans
 from easystack_image.blockstore.local import problems
 from easystack_image.blockstore.local import references
+from easystack_image.blockstore.local import wording
 from easystack_image.blockstore.local import work
 from easystack_image.cmd import base
 from easystack_image.cmd import copies
 from easystack_image.cmd import records
 
 _HOUR = 3600.0
+#: Hours after which data without a record is an orphan.
+_OLD = 24.0
 _COLUMNS = ('where', 'severity', 'kind', 'reason', 'advice', 'device',
             'image', 'generation', 'result')
 Kind = problems.Kind
@@ -48,8 +52,7 @@ class Fsck(base.LongCommand):
         parser.add_argument('--verify', action='store_true',
                             help='Read all of every copy.')
         parser.add_argument(
-            '--not-verified-for', type=base.at_least_0, default=0.0,
-            metavar='HOURS',
+            '--not-verified-for', type=base.at_least_0, metavar='HOURS',
             help='With --verify, pass over images whose copies were all read '
                  'and found good within so many hours: to go on after an '
                  'interruption.')
@@ -64,19 +67,19 @@ class Fsck(base.LongCommand):
             help="Compare with Glance's database, at the URL that Glance's "
                  'configuration has.')
         parser.add_argument(
-            '--older-than', type=base.at_least_0, default=24.0,
-            metavar='HOURS',
+            '--older-than', type=base.at_least_0, metavar='HOURS',
             help='Data is an orphan only if it was written so many hours ago '
                  '(default 24): a record follows its data.')
         parser.add_argument('--remove-orphans', action='store_true',
                             help='Delete the orphans that are found.')
         parser.add_argument('--dry-run', action='store_true',
-                            help='Delete nothing; list what would be '
-                                 'deleted.')
+                            help='With --remove-orphans: delete nothing; '
+                                 'list what would be deleted.')
         parser.add_argument(
             '--force', metavar='STORE', default='',
-            help='Delete orphans although the database has no image of this '
-                 'store; repeat the name of the store.')
+            help='Delete orphans although they are more than a tenth of the '
+                 'images, or the database has no image of this store; repeat '
+                 'the name of the store.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
@@ -91,20 +94,17 @@ class Fsck(base.LongCommand):
             try:
                 for problem in checker.check(
                         job, _since(parsed_args),
-                        references.Comparison(
-                            rows, parsed_args.older_than * _HOUR)
+                        references.Comparison(rows, _grace(parsed_args))
                         if rows else None):
                     found.append(problem)
                 if rows and parsed_args.remove_orphans:
-                    self._remove(parsed_args, engine, rows, results, found,
-                                 job)
+                    orphaned = [each for each in found
+                                if each.kind is Kind.ORPHAN]
+                    self._remove(parsed_args, engine, rows, results,
+                                 orphaned, checker.images, job)
             except exceptions.Interrupted:
-                self.say('Stopped; these are the problems found so far.')
-                self.exit_code = base.STOPPED
-        self.say(f'Checked {checker.images} images'
-                 + (f', and read {checker.verified} good copies'
-                    if parsed_args.verify else '')
-                 + f'; found {len(found)} problems.')
+                self._tell_stopped(parsed_args)
+        self._tell(parsed_args, checker, found)
         if not self.exit_code and any(
                 each.severity is not Severity.NOTE
                 and results.get(each) != 'deleted' for each in found):
@@ -117,12 +117,49 @@ class Fsck(base.LongCommand):
              each.image, each.generation, results.get(each, ''))
             for each in found]
 
+    def _tell_stopped(self, parsed_args: argparse.Namespace) -> None:
+        """Say that it was stopped, and how to go on."""
+        base.LOG.warning(
+            'Stopped; these are the problems found so far. Run the same '
+            'command again to check the rest%s.',
+            ', with --not-verified-for to pass over what was read'
+            if parsed_args.verify else '')
+        self.exit_code = base.STOPPED
+
+    def _tell(self, parsed_args: argparse.Namespace,
+              checker: fsck_module.Checker,
+              found: Sequence[problems.Problem]) -> None:
+        """Say how much was looked at, and how much was found."""
+        notes = sum(each.severity is Severity.NOTE for each in found)
+        count = wording.count
+        self.say(f'Checked {count(checker.images, "image")}'
+                 + (', and read '
+                    + count(checker.verified, 'good copy', 'good copies')
+                    if parsed_args.verify else '')
+                 + f'; found {count(len(found) - notes, "problem")}'
+                 + (f', and {count(notes, "note")}' if notes else '') + '.')
+
     def _check(self, parsed_args: argparse.Namespace) -> None:
-        if parsed_args.remove_orphans and not (
-                parsed_args.database or parsed_args.with_database):
+        """Refuse options that would have no effect."""
+        database = parsed_args.database or parsed_args.with_database
+        if parsed_args.remove_orphans and not database:
             raise base.WrongUse(
                 '--remove-orphans needs --database or --with-database, to '
                 'tell which images are orphans')
+        if parsed_args.older_than is not None and not database:
+            raise base.WrongUse(
+                '--older-than is about orphans: it needs --database or '
+                '--with-database')
+        for name in ('dry_run', 'force'):
+            if getattr(parsed_args, name) and not parsed_args.remove_orphans:
+                raise base.WrongUse(
+                    f'--{name.replace("_", "-")} needs --remove-orphans: '
+                    'without it, nothing is deleted')
+        if parsed_args.not_verified_for is not None and (
+                not parsed_args.verify):
+            raise base.WrongUse(
+                '--not-verified-for needs --verify: without it, no copy is '
+                'read')
         name = self.store_app.store_options['store_name']
         if parsed_args.force not in ('', name):
             raise base.WrongUse(
@@ -153,28 +190,42 @@ class Fsck(base.LongCommand):
     def _remove(self, parsed_args: argparse.Namespace,
                 engine: local_engine.LocalEngine, rows: records.Records,
                 results: dict[problems.Problem, str],
-                found: list[problems.Problem], job: work.Job) -> None:
-        """Delete the orphans that were found, and note the results."""
-        todo = [each for each in found if each.kind is Kind.ORPHAN]
+                todo: Sequence[problems.Problem], images: int,
+                job: work.Job) -> None:
+        """Delete orphans, and note the results."""
         if not todo:
             return
         # Refuses devices that do not belong together.
         engine.start()
         if not parsed_args.force:
-            orphans.refuse(rows, engine.store_id)
+            orphans.refuse(rows, engine.store_id, len(todo), images)
         if parsed_args.dry_run:
             results |= dict.fromkeys(todo, 'would be deleted')
             return
-        for problem, reason in orphans.remove(todo, rows, engine.delete,
-                                              job):
-            results[problem] = reason or 'deleted'
+        results |= dict.fromkeys(todo, 'not deleted')
+        job.progress.begin(len(todo), 0)
+        try:
+            for problem, reason in orphans.remove(todo, rows, engine.delete,
+                                                  job):
+                results[problem] = reason or 'deleted'
+                job.progress.advance(1, 0)
+        except exceptions.RecordsError as error:
+            # What was deleted before is told all the same.
+            base.LOG.error('%s', error)
+            self.exit_code = base.FAILED
 
 
 def _since(parsed_args: argparse.Namespace) -> float | None:
     """Return since when a copy must have been read, None for any time."""
     if not parsed_args.verify:
         return None
-    return time.time() - float(parsed_args.not_verified_for) * _HOUR
+    return time.time() - float(parsed_args.not_verified_for or 0) * _HOUR
+
+
+def _grace(parsed_args: argparse.Namespace) -> float:
+    """Return for how many seconds data may be without a record."""
+    hours = parsed_args.older_than
+    return float(_OLD if hours is None else hours) * _HOUR
 
 
 def _reason(problem: problems.Problem) -> str:

@@ -88,7 +88,11 @@ class Records:
                 filter(None, map(self._reference, rows)))
         self._kept.execute('CREATE INDEX by_image ON reference (image_id)')
 
-    def _query(self) -> Any:
+    def _query(self, image_id: str = '') -> Any:
+        """Return the SELECT of all locations, or of those of an image.
+
+        Of one image also what is encrypted, and may be its location.
+        """
         sql = self._sql
         image = _table(sql, 'images', 'id', 'status', 'size', 'checksum',
                        'os_hash_algo', 'os_hash_value')
@@ -103,6 +107,10 @@ class Records:
                      place.c.deleted == sql.false(),
                      sql.or_(image.c.deleted == sql.false(),
                              image.c.status == 'pending_delete')))
+        if image_id:
+            wanted = sql.and_(wanted, sql.or_(
+                image.c.id == image_id, place.c.value.contains(image_id),
+                sql.not_(place.c.value.contains(':'))))
         return sql.select(
             image.c.id, image.c.status, image.c.size, image.c.checksum,
             image.c.os_hash_algo, image.c.os_hash_value, place.c.value,
@@ -131,12 +139,17 @@ class Records:
         for row in self._kept.execute(
                 'SELECT * FROM reference WHERE image_id >= ? AND '
                 'image_id < ?', (shard, shard + 'g')):
-            fields: dict[str, Any] = dict(row)
-            for name in ('pending', 'claims'):
-                fields[name] = bool(fields[name])
-            each = references.Reference(**fields)
+            each = _made(row)
             found.setdefault(each.image_id, []).append(each)
         return found
+
+    def to(self, image_id: str) -> Sequence[references.Reference]:
+        """See :meth:`.references.References.to`."""
+        with self._explained('cannot be read'), \
+                self._engine.connect() as connection:
+            rows = connection.execute(self._query(image_id)).all()
+            found = map(_made, filter(None, map(self._reference, rows)))
+            return [each for each in found if each.image_id == image_id]
 
     def count(self, store_id: str) -> int:
         """See :meth:`.references.References.count`."""
@@ -159,6 +172,12 @@ class Records:
         """Let go of the temporary file and the database."""
         self._kept.close()
         self._engine.dispose()
+
+
+def _made(row: Any) -> references.Reference:
+    """Return the reference of a row of _SCHEMA."""
+    fields: Any = (*row[:9], bool(row[9]), bool(row[10]))
+    return references.Reference(*fields)
 
 
 def _import(name: str) -> Any:

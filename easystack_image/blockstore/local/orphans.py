@@ -10,20 +10,38 @@ from easystack_image.blockstore.local import problems
 from easystack_image.blockstore.local import references as references_module
 from easystack_image.blockstore.local import work
 
+#: So many orphans are removed without asking twice, and so large a share of
+#: the images (one in TENTH).
+FEW = 10
+TENTH = 10
 
-def refuse(references: references_module.References, store_id: str) -> None:
+
+def refuse(references: references_module.References, store_id: str,
+           orphans: int, images: int) -> None:
     """Refuse to delete anything on the word of strange references.
 
     A database that knows no image of this set is that of another Glance, or
-    was just set up anew; all images would be orphans then.
+    was just set up anew; all images would be orphans then.  One that was
+    restored from an old backup does not know the images that were uploaded
+    since.
 
-    :raises easystack_image.exceptions.Refused: if none refers to the set
+    :param orphans: how many images would be deleted
+    :param images: how many there are
+    :raises easystack_image.exceptions.Refused: if none refers to the set, or
+        if there are more orphans than ever come of crashes
     """
     if not references.count(store_id):
         raise exceptions.Refused(
             f'the database has no image of this store (set {store_id}), so '
             'every image would be taken for an orphan: check that it is the '
             'right one (or force it by naming the store)')
+    if orphans > FEW and orphans * TENTH > images:
+        raise exceptions.Refused(
+            f'{orphans} of the {images} images of this store are orphans by '
+            'this database, more than a tenth: check that it is the right '
+            'one, and was not restored from a backup ("location" tells how '
+            'to attach data to a record again). If all of them are to go, '
+            'force it by naming the store')
 
 
 def remove(found: Iterable[problems.Problem],
@@ -32,18 +50,18 @@ def remove(found: Iterable[problems.Problem],
            job: work.Job) -> Iterator[tuple[problems.Problem, str]]:
     """Delete orphans that were found, unless something refers to them now.
 
+    That is asked right before each of them is deleted: a removal may take
+    hours.
+
     :param found: the problems of kind ORPHAN of a check
     :param delete: deletes an upload of an image, as Engine.delete() does
     :returns: each, and why it was not deleted, or ''
     :raises easystack_image.exceptions.EasystackImageError: if the references
-        cannot be read; nothing was deleted then
+        cannot be read; nothing more was deleted then
     """
-    todo = list(found)
-    references.refresh()
-    for problem in todo:
+    for problem in found:
         job.check()
-        referred = references.of_shard(problem.image[:2])
-        if referred.get(problem.image):
+        if references.to(problem.image):
             yield problem, 'a record refers to it now'
             continue
         try:

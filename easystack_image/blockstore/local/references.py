@@ -60,6 +60,15 @@ class References(Protocol):
         :param shard: the first two digits of the images' ids
         """
 
+    def to(self, image_id: str) -> Sequence[Reference]:
+        """Return references to an image, as they are at this moment.
+
+        Not as they were at the last :meth:`refresh`.
+
+        :raises easystack_image.exceptions.EasystackImageError: if they
+            cannot be read
+        """
+
     def count(self, store_id: str) -> int:
         """Return how many of them refer to a set of devices."""
 

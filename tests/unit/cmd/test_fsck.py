@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+import signal
 import time
 
 from easystack_image.blockstore import engine as engine_module
@@ -28,9 +29,9 @@ class FsckCase(base.CommandCase):
         self.addCleanup(self.empty)
         self.info = self.store()
 
-    def store(self) -> engine_module.ImageInfo:
+    def store(self, data: bytes = DATA) -> engine_module.ImageInfo:
         return self.engine.write(store_base.new_id(),
-                                 store_base.Trickle(DATA, 1 << 20))
+                                 store_base.Trickle(data, 1 << 20))
 
     def empty(self) -> None:
         """Leave no image behind for whoever uses the devices next."""
@@ -60,7 +61,8 @@ class CheckTest(FsckCase):
             result = self.fsck(*arguments)
             self.assertEqual((0, '[]'), (result.code,
                                          result.output.strip()))
-            self.assertIn('Checked 1 images', result.errors)
+            self.assertIn('Checked 1 image', result.errors)
+            self.assertIn('found 0 problems.', result.errors)
         self.assertIn('read 3 good copies', result.errors)
 
     def test_damage(self) -> None:
@@ -108,6 +110,7 @@ class CheckTest(FsckCase):
         result = self.fsck()
         self.assertEqual((0, ['mark-without-image']),
                          (result.code, self.kinds(result)))
+        self.assertIn('found 0 problems, and 1 note.', result.errors)
 
     def test_devices_that_do_not_belong_together(self) -> None:
         """What keeps all else from starting is a finding."""
@@ -130,13 +133,59 @@ class CheckTest(FsckCase):
         self.assertEqual(3, result.code)
         self.assertIn('damaged-copy', result.output)
         self.assertNotIn('generation', result.output)
+        self.assertIn('; found 2 problems.', result.errors)
         self.assertIn('generation', self.manage('fsck', '--long').output)
 
+    def test_table_on_a_terminal(self) -> None:
+        """It is not wider, whatever is said; ids and paths stay whole."""
+        self.files(self.info)[0].unlink()
+        result = self.run_command(
+            '--config-file', self.config, 'fsck', '--long', COLUMNS='80')
+        self.assertEqual(3, result.code)
+        self.assertNotIn('|', result.output)
+        lines = result.output.splitlines()
+        self.assertLessEqual(max(map(len, lines)), 80)
+        self.assertEqual(2, len(result.output.split('\n\n')))
+        for name, value in (('image', self.info.image_id),
+                            ('severity', 'error'),
+                            ('device', str(self.devices.paths[0]))):
+            self.assertIn(f'{name:<12}{value}', lines)
+        # Where there is room, it is a table.
+        result = self.run_command(
+            '--config-file', self.config, 'fsck', '--long', COLUMNS='999')
+        self.assertIn(f'| {self.info.image_id} ', result.output)
+
+    def test_interrupted(self) -> None:
+        """It says so, like other long work, and tells what it found."""
+        for _ in range(3):
+            self.store()
+        self.devices.paths[0].joinpath('strange').touch()
+        self.addCleanup(self.devices.paths[0].joinpath('strange').unlink)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = self.start('fsck', '--verify', '-f', 'json',
+                                 '--rate-limit', '1', '--report-every', '.1')
+            assert process.stderr is not None
+            while ' images, ' not in process.stderr.readline():
+                self.assertIsNone(process.poll())
+            result = self.stop(process, number)
+            self.assertEqual((130, ['unexpected']),
+                             (result.code, self.kinds(result)))
+            self.assertIn('Stopped; these are the problems found so far',
+                          result.errors)
+            self.assertIn('--not-verified-for', result.errors)
+
     def test_wrong_use(self) -> None:
+        removal = ('--with-database', '--remove-orphans')
         for arguments, word in (
                 (('--remove-orphans',), '--with-database'),
-                (('--force', 'other'), 'other'),
+                (('--force', 'other', *removal), 'it names other'),
+                (('--force', 'copies'), '--remove-orphans'),
+                (('--dry-run',), '--remove-orphans'),
+                (('--dry-run', '--verify'), '--remove-orphans'),
+                (('--not-verified-for', '0'), '--verify'),
                 (('--older-than', '-1'), '--older-than'),
+                (('--older-than', '1'), '--database'),
+                (('--older-than', 'old'), "'old' is no number"),
                 (('--database', 'sqlite://', '--with-database'),
                  'not allowed')):
             result = self.fsck(*arguments)
@@ -197,6 +246,22 @@ class DatabaseTest(FsckCase):
         self.assertTrue(self.is_stored(self.info))
         self.assertEqual((0, '[]'), (
             (result := self.compare()).code, result.output.strip()))
+
+    def test_more_than_crashes_leave(self) -> None:
+        """As by a database that was restored from a backup."""
+        many = [self.store(b'data') for _ in range(10)]
+        for info in many:
+            self.age(info, 48)
+        for arguments in ((), ('--dry-run',)):
+            result = self.compare('--remove-orphans', *arguments)
+            self.assertEqual((1, ''), (result.code, result.output))
+            self.assertIn('11 of the 12 images', result.errors)
+            self.assertIn('force it by naming the store', result.errors)
+        self.assertTrue(all(map(self.is_stored, many)))
+        result = self.compare('--remove-orphans', '--force', 'copies')
+        self.assertEqual((0, ['deleted'] * 11), (
+            result.code, [row['result'] for row in result.rows]))
+        self.assertTrue(self.is_stored(self.info))
 
     def test_young_data_stays(self) -> None:
         young = self.store()

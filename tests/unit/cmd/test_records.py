@@ -146,6 +146,43 @@ class RecordsTest(testtools.TestCase):
         self.assertEqual(1, made.count(SET))
         self.assertEqual(0, made.count(str(uuid.uuid4())))
 
+    def test_of_one_image(self) -> None:
+        """As it is at this moment, not when all were read."""
+        images = [info() for _ in range(3)]
+        made = self.open()
+        made.refresh()
+        self.assertEqual([], made.to(images[0].image_id))
+        for image in images:
+            self.tables.add(SET, image)
+        self.assertEqual({}, made.of_shard(images[0].image_id[:2]))
+        reference, = made.to(images[0].image_id)
+        self.assertEqual(
+            (images[0].generation, 'active', False, True),
+            (reference.generation, reference.status, reference.pending,
+             reference.claims))
+        self.tables.execute('UPDATE images SET deleted = 1')
+        self.assertEqual([], made.to(images[0].image_id))
+
+    def test_of_one_image_under_another_id(self) -> None:
+        image = info()
+        self.tables.add_image('b')
+        self.tables.add_location('b', address.Address(
+            SET, image.image_id, image.generation).uri, 'copies')
+        self.assertEqual(['b'], [
+            each.record for each in self.open().to(image.image_id)])
+        # A record of that id may be about something else.
+        self.tables.add_image(image.image_id)
+        self.tables.add_location(image.image_id, 'file:///elsewhere', 'fast')
+        self.assertEqual(1, len(self.open().to(image.image_id)))
+
+    def test_of_one_image_encrypted(self) -> None:
+        """What cannot be read may be about any image."""
+        self.tables.add_image('b')
+        self.tables.add_location('b', 'c2VjcmV0Cg==', 'copies')
+        error = self.assertRaises(exceptions.RecordsError, self.open().to,
+                                  info().image_id)
+        self.assertIn('metadata_encryption_key', str(error))
+
     def test_status(self) -> None:
         self.tables.add_image('a', status='saving')
         self.tables.add_image('b', status='deleted', deleted=1)

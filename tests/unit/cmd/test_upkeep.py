@@ -215,6 +215,14 @@ class CapacityTest(UpkeepCase):
             self.assertTrue(0 <= row['use'] <= 100, row)
             self.assertLessEqual(row['used'] + row['free'], row['total'])
 
+    def test_absent_values(self) -> None:
+        """What there is not has no name in CSV, and is null in JSON."""
+        result = self.manage('capacity', '-f', 'csv')
+        *records, whole = result.records
+        self.assertEqual({''}, {record['fits'] for record in records})
+        self.assertTrue(int(whole['fits']))
+        self.assertNotIn('None', result.output)
+
     def test_nearly_full(self) -> None:
         for limit, word in ((1, 'nearly'), (100, 'no')):
             self.configure(3, nearly_full=limit)
