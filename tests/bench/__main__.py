@@ -1,7 +1,9 @@
-"""Compare easystack_block with Glance's file driver on this machine.
+"""Compare easystack_block with Glance's own drivers on this machine.
 
-Ends with 0 whatever the figures are, with 1 if something is broken (an error
-or a wrong byte), with 2 if it cannot be run as asked.
+By default the local engine with the file driver; with "ceph" the ceph engine
+with the rbd driver, on a Ceph cluster that is made for it.  Ends with 0
+whatever the figures are, with 1 if something is broken (an error or a wrong
+byte), with 2 if it cannot be run as asked.
 """
 
 from __future__ import annotations
@@ -41,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         prog='python -m tests.bench', description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
+        'engine', nargs='?', choices=('local', 'ceph'), default='local',
+        help='what to compare (default: local)')
+    parser.add_argument(
         '--quick', action='store_true',
         help=f'images of {_QUICK[0]} MiB and {_QUICK[1]} rounds: shows that '
              'everything works')
@@ -52,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         help=f'how often everything is measured (default: {_FULL[1]})')
     parser.add_argument(
         '--only', action='append', choices=run.LEVELS,
-        help='measure this alone; may be given again for more')
+        help='measure this alone of the local engine; may be given again '
+             'for more')
     parser.add_argument(
         '--directory', type=Path, default=Path(),
         help='a directory on the disk to measure (default: the current one)')
@@ -76,17 +82,32 @@ def _plan(arguments: argparse.Namespace) -> run.Plan:
         quick=arguments.quick)
 
 
+def _suite(engine: str) -> run.Suite:
+    """Return what is to be compared.
+
+    :raises CannotRun: if this machine has no Ceph
+    """
+    if engine == 'local':
+        return run.LOCAL
+    # Ceph's modules may not be there, and nothing else needs them.
+    from tests.bench import ceph_level
+    return ceph_level.suite()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run as the arguments of the command say; return the exit code."""
     parser = _parser()
-    plan = _plan(parser.parse_args(arguments))
+    chosen = parser.parse_args(arguments)
+    plan = _plan(chosen)
+    if chosen.engine == 'ceph' and chosen.only:
+        parser.error('--only is about the local engine')
     if not plan.directory.is_dir():
         parser.error(f'"{plan.directory}" is not a directory')
     # Whoever ends us wants the servers stopped and the images removed too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = rich_console.Console()
     try:
-        run.execute(plan, console)
+        run.execute(plan, console, _suite(chosen.engine))
     except run.CannotRun as error:
         parser.error(str(error))
     except (RuntimeError, sources.WrongBytes,

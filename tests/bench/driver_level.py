@@ -6,7 +6,7 @@ time are those of one transfer and of nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import gc
 import io
@@ -14,7 +14,9 @@ import multiprocessing
 from multiprocessing import connection
 import os
 from pathlib import Path
+import random
 import signal
+import sys
 import traceback
 from typing import Any
 import uuid
@@ -26,7 +28,6 @@ import psutil
 from tests.bench import meter
 from tests.bench import results
 from tests.bench import sources
-from tests.bench import stores
 
 _ALGORITHM = 'sha512'
 
@@ -50,13 +51,17 @@ class Stored:
 
 
 class _Stream:
-    """What Glance hands to a driver: something with ``read`` and no more."""
+    """What Glance hands to a driver: something with ``read`` and no more.
 
-    def __init__(self, raw: io.RawIOBase) -> None:
+    :param piece: how many bytes it gives at most, whatever is asked for
+    """
+
+    def __init__(self, raw: io.RawIOBase, piece: int) -> None:
         self._raw = raw
+        self._piece = piece
 
     def read(self, size: int) -> bytes:
-        return self._raw.read(size) or b''
+        return self._raw.read(min(size, self._piece)) or b''
 
 
 class _OpenStore:
@@ -73,19 +78,22 @@ class _OpenStore:
         # Raises if the driver did not start.
         glance_store.get_store_from_store_identifier(self._name)
 
-    def add(self, image_id: str, raw: io.RawIOBase,
-            size: int) -> tuple[str, str, str]:
+    def add(self, image_id: str, raw: io.RawIOBase, size: int,
+            piece: int = sys.maxsize) -> tuple[str, str, str]:
         """Store an image; return its URI, md5 and multihash."""
         uri, written, md5, multihash, _ = glance_store.add_with_multihash(
-            cfg.CONF, image_id, _Stream(raw), size, self._name, _ALGORITHM)
+            cfg.CONF, image_id, _Stream(raw, piece), size, self._name,
+            _ALGORITHM)
         if written != size:
             raise sources.WrongBytes(f'{self._name} stored {written} bytes '
                                      f'of {size}')
         return uri, md5, multihash
 
-    def get(self, uri: str) -> Iterator[bytes]:
+    def get(self, uri: str, offset: int = 0,
+            length: int | None = None) -> Iterator[bytes]:
         """Return the chunks of an image, as Glance iterates over them."""
-        chunks, _ = glance_store.get(uri, self._name)
+        chunks, _ = glance_store.get(uri, self._name, offset=offset,
+                                     chunk_size=length)
         return iter(chunks)
 
     def delete(self, uri: str) -> None:
@@ -111,9 +119,12 @@ def _measure(work: Callable[[], int]) -> results.Sample:
     return meter.measure(work, [process], meter.resident_mib([process]))
 
 
-def _add(store: Configured,
-         source: sources.Source) -> tuple[Stored, results.Sample]:
-    """Add an image, then read it back and compare it, unmeasured."""
+def _add(store: Configured, source: sources.Source,
+         piece: int = sys.maxsize) -> tuple[Stored, results.Sample]:
+    """Add an image, then read it back and compare it, unmeasured.
+
+    :param piece: how many bytes the source gives at a time
+    """
     opened = _OpenStore(store)
     opened.warm_up()
     image_id = str(uuid.uuid4())
@@ -122,7 +133,8 @@ def _add(store: Configured,
     def work() -> int:
         nonlocal uri
         with source.path.open('rb', buffering=0) as raw:
-            uri, md5, multihash = opened.add(image_id, raw, source.size)
+            uri, md5, multihash = opened.add(image_id, raw, source.size,
+                                             piece)
         if (md5, multihash) != (source.md5, source.sha512):
             raise sources.WrongBytes(f'{store.name} returned other '
                                      'digests than the data has')
@@ -133,20 +145,46 @@ def _add(store: Configured,
     return Stored(image_id, uri), sample
 
 
-def _get(store: Configured, source: sources.Source,
-         image: Stored) -> results.Sample:
-    """Get an image that the page cache holds, then delete it."""
+def _get(store: Configured, source: sources.Source, image: Stored,
+         gets: int) -> results.Sample:
+    """Get an image some times; the page cache holds it, if it can."""
     opened = _OpenStore(store)
     opened.warm_up()
 
     def work() -> int:
         return sum(sum(map(len, opened.get(image.uri)))
-                   for _ in range(results.GETS))
+                   for _ in range(gets))
 
     sample = _measure(work)
-    sources.check_length(sample.size, results.GETS * source.size)
-    opened.delete(image.uri)
+    sources.check_length(sample.size, gets * source.size)
     return sample
+
+
+def _ranges(store: Configured, source: sources.Source,
+            image: Stored) -> results.Sample:
+    """Get ranges of an image, and compare them."""
+    opened = _OpenStore(store)
+    opened.warm_up()
+    offsets = random.Random(source.size).choices(
+        range(source.size - results.MIB), k=results.RANGES)
+    found: list[bytes] = []
+
+    def work() -> int:
+        found.extend(b''.join(opened.get(image.uri, offset, results.MIB))
+                     for offset in offsets)
+        return sum(map(len, found))
+
+    sample = _measure(work)
+    with source.path.open('rb', buffering=0) as file:
+        for offset, data in zip(offsets, found, strict=True):
+            if os.pread(file.fileno(), results.MIB, offset) != data:
+                raise sources.WrongBytes(
+                    f'{store.name} returned other bytes from {offset} on')
+    return sample
+
+
+def _delete(store: Configured, image: Stored) -> None:
+    _OpenStore(store).delete(image.uri)
 
 
 def _child(pipe: connection.Connection, function: Callable[..., Any],
@@ -163,15 +201,20 @@ def _child(pipe: connection.Connection, function: Callable[..., Any],
 class DriverLevel:
     """Measures the stores of a run.
 
-    :param directory: where their images go; existing and empty
+    :param stores: the file that configures each, by its name
+    :param gets: how many gets make one sample
+    :param rest: called before each measurement, to wait until nothing is
+        done any more on account of the one before
     """
 
     operations = ('add', 'get')
 
-    def __init__(self, directory: Path) -> None:
-        self._stores = {
-            kind.name: Configured(kind.name, stores.configure(
-                kind, directory / kind.name)) for kind in stores.KINDS}
+    def __init__(self, stores: Mapping[str, Path], gets: int = results.GETS,
+                 rest: Callable[[], object] = lambda: None) -> None:
+        self._stores = {name: Configured(name, path)
+                        for name, path in stores.items()}
+        self._gets = gets
+        self._rest = rest
         # A server that has imported all drivers, and forks: importing them
         # anew each time would take longer than most of the transfers.
         self._context = multiprocessing.get_context('forkserver')
@@ -185,11 +228,34 @@ class DriverLevel:
         """
         store = self._stores[name]
         image, added = self._run(_add, store, source)
-        return {'add': added, 'get': self._run(_get, store, source, image)}
+        got = self._run(_get, store, source, image, self._gets)
+        self._run(_delete, store, image)
+        return {'add': added, 'get': got}
+
+    def measure_short(self, name: str, source: sources.Source,
+                      piece: int) -> results.Sample:
+        """Add an image from a source that gives little at a time.
+
+        :param piece: how much, in bytes
+        """
+        store = self._stores[name]
+        image, sample = self._run(_add, store, source, piece)
+        self._run(_delete, store, image)
+        return sample
+
+    def measure_ranges(self, name: str,
+                       source: sources.Source) -> results.Sample:
+        """Get ranges of an image."""
+        store = self._stores[name]
+        image, _ = self._run(_add, store, source)
+        sample = self._run(_ranges, store, source, image)
+        self._run(_delete, store, image)
+        return sample
 
     def _run(self, function: Callable[..., Any], store: Configured,
              *arguments: object) -> Any:
         """Run a function in a process of its own."""
+        self._rest()
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(
             target=_child, args=(sender, function, (store, *arguments)))

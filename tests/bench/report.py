@@ -23,6 +23,7 @@ _TITLES = {
     'http': 'Through HTTP, a Glance under uWSGI for each store',
     'limits': 'Limits of this machine',
     'upkeep': 'Upkeep of three copies, large images',
+    'ceph': 'Through the driver, all on one Ceph cluster',
 }
 
 #: Levels without stores: one row per operation.
@@ -31,7 +32,7 @@ _PLAIN = ('limits', 'upkeep')
 #: Which share of the processors others may have before we mention it.
 _BUSY = 0.1
 
-_NOTES = """\
+_LOCAL_NOTES = """\
 MiB/s: median of all rounds. × file: that median over the file driver's, for
 the same operation and data (limits: over its add, or get, of random data).
 CPU: user and system, of the driver's process or of Glance; client: of the
@@ -43,6 +44,17 @@ get. Upkeep: all copies lie on one disk, and nothing of them in the page cache
 at first; scrub is compared with one thread per device that reads the same
 files and computes CRC32C, rebuild (replacing a lost device, and filling the
 new one) with cp of one device's images, sync, and CRC32C of what was copied.
+"""
+
+_CEPH_NOTES = """\
+MiB/s: median of all rounds. × rbd: that median over the one of glance_store's
+rbd driver (8 MiB objects, its defaults else), for the same operation and
+data. CPU: user and system, of the driver's process, not of the cluster's.
+Peak: the most resident memory in any round, less idle. Short reads: the
+source gives 64 KiB at a time. Ranges: {ranges} of 1 MiB anywhere in the image.
+Half-zero: runs of {run:.0f} MiB, random and zero in turn. rbd command: "rbd
+import" and "rbd export", which compute no digests. All three OSDs lie on one
+disk and share the processors with the client.
 """
 
 
@@ -87,7 +99,7 @@ def _table(level: str,
     table = rich_table.Table(title=_TITLES[level], title_justify='left',
                              box=box.SIMPLE_HEAD, pad_edge=False)
     headings = ['MiB/s', 'min–max', '× plain' if level == 'upkeep' else
-                f'× {results.BASELINE}', 'CPU s/GiB']
+                f'× {results.baseline_store(level)}', 'CPU s/GiB']
     if level == 'http':
         headings.append('client')
     if level not in _PLAIN:
@@ -138,8 +150,11 @@ def show(console: rich_console.Console, about: Mapping[str, Any],
             console.print(_table(level, summaries))
     if any(summary.images for summary in summaries.values()):
         console.print(_counts(summaries))
-    console.print(_NOTES.format(run=about['zero_run_mib'], gets=results.GETS)
-                  .replace('\n', ' '), style='dim', highlight=False)
+    notes = (_CEPH_NOTES if any(key.level == 'ceph' for key in summaries)
+             else _LOCAL_NOTES)
+    console.print(notes.format(
+        run=about['zero_run_mib'], gets=results.GETS, ranges=results.RANGES)
+        .replace('\n', ' '), style='dim', highlight=False)
     console.print()
     console.print(_verdicts(verdicts))
     if about['disturbance'] > _BUSY:

@@ -19,15 +19,20 @@ MIB = 1024 * 1024
 #: second, in which a processor does all sorts of things.
 GETS = 4
 
+#: How many ranges of 1 MiB make one sample.
+RANGES = 64
+
 #: The store that all the others are compared with.
 BASELINE = 'file'
+#: The same for a level that has other stores.
+BASELINES = {'ceph': 'rbd'}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
     """What was measured."""
 
-    #: ``driver``, ``http``, ``limits`` or ``upkeep``.
+    #: ``driver``, ``http``, ``limits``, ``upkeep`` or ``ceph``.
     level: str
     operation: str
     data: str
@@ -118,6 +123,11 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
+def baseline_store(level: str) -> str:
+    """Return the store that the others of a level are compared with."""
+    return BASELINES.get(level, BASELINE)
+
+
 def baseline_of(key: Key, limit_operations: Mapping[str, str]) -> Key:
     """Return what a measurement is compared with.
 
@@ -131,7 +141,7 @@ def baseline_of(key: Key, limit_operations: Mapping[str, str]) -> Key:
     if key.level == 'limits':
         return Key('driver', limit_operations[key.operation], 'random',
                    BASELINE)
-    return dataclasses.replace(key, store=BASELINE)
+    return dataclasses.replace(key, store=baseline_store(key.level))
 
 
 def summarise_all(samples: Mapping[Key, list[Sample]],
@@ -178,6 +188,25 @@ class RatioTarget:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class PairTarget:
+    """A throughput that is wanted as a multiple of another one."""
+
+    name: str
+    key: Key
+    other: Key
+    at_least: float
+
+    def judge(self, summaries: Mapping[Key, Summary]) -> Verdict:
+        """Compare the two."""
+        wanted = f'≥ {self.at_least:.2f} × {self.other.operation}'
+        if self.key not in summaries or self.other not in summaries:
+            return Verdict(self.name, wanted, 'not measured', None)
+        ratio = summaries[self.key].median / summaries[self.other].median
+        return Verdict(self.name, wanted, f'{ratio:.3f}',
+                       ratio >= self.at_least)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class MemoryTarget:
     """A bound on the memory of every transfer of the measured stores."""
 
@@ -189,7 +218,8 @@ class MemoryTarget:
         """Compare the worst transfer with the bound."""
         wanted = f'≤ {self.at_most_mib:.0f} MiB'
         peaks = [(summary.peak_mib, key) for key, summary in summaries.items()
-                 if key.level == self.level and key.store != BASELINE
+                 if key.level == self.level
+                 and key.store != baseline_store(self.level)
                  and summary.peak_mib is not None]
         if not peaks:
             return Verdict(self.name, wanted, 'not measured', None)
@@ -199,7 +229,7 @@ class MemoryTarget:
                        worst <= self.at_most_mib)
 
 
-Target = RatioTarget | MemoryTarget
+Target = RatioTarget | PairTarget | MemoryTarget
 
 
 def judge(targets: Iterable[Target],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import datetime
@@ -76,16 +76,46 @@ class Plan:
     quick: bool
 
 
-def _check(plan: Plan, source_directory: Path) -> None:
+class Bench(Protocol):
+    """Measures everything, round by round."""
+
+    #: What was measured so far.
+    samples: _Samples
+
+    def round(self, turn: int) -> Iterator[str]:
+        """Measure everything once; tell what comes next."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Suite:
+    """What is compared in a run, and how its results are presented."""
+
+    #: Prepares the measurements, in an empty directory, of image files; what
+    #: it starts ends with the stack.
+    bench: Callable[[Plan, Path, list[sources.Source],
+                     contextlib.ExitStack], Bench]
+    targets: Sequence[results.Target]
+    #: The order of the tables' rows: by field of the key, its values.
+    orders: Mapping[str, Sequence[str]]
+    #: How many bytes it takes on the disk.
+    room: Callable[[Plan], int]
+
+
+def _room(plan: Plan) -> int:
+    # One image in three copies at a time, as both stores and dd write it.
+    wanted = 3 * plan.size
+    if 'upkeep' in plan.levels:
+        # Its images stay, in three copies, and cp makes a fourth.
+        wanted += 4 * plan.size
+    return wanted
+
+
+def _check(plan: Plan, source_directory: Path, room: int) -> None:
     """Raise CannotRun if the directory will not do."""
     if any(character.isspace() for character in str(plan.directory)):
         raise CannotRun(f'"{plan.directory}" has white space in its path; '
                         'name another one with --directory')
-    # One image in three copies at a time, as both stores and dd write it.
-    wanted = 3 * plan.size + _SPARE
-    if 'upkeep' in plan.levels:
-        # Its images stay, in three copies, and cp makes a fourth.
-        wanted += 4 * plan.size
+    wanted = room + _SPARE
     if source_directory == plan.directory:
         wanted += len(DATA) * plan.size
     free = shutil.disk_usage(plan.directory).free
@@ -157,7 +187,7 @@ class _Bench:
         self._limits: limits.Limits | None = None
         self._upkeep: upkeep.Upkeep | None = None
         self._levels: dict[str, Level] = {}
-        self.samples: dict[results.Key, list[results.Sample]] = {}
+        self.samples: _Samples = {}
         for level in plan.levels:
             (directory / level).mkdir()
         if 'limits' in plan.levels:
@@ -166,8 +196,10 @@ class _Bench:
             self._upkeep = upkeep.Upkeep(images[0], plan.images,
                                          directory / 'upkeep')
         if 'driver' in plan.levels:
-            self._levels['driver'] = driver_level.DriverLevel(
-                directory / 'driver')
+            self._levels['driver'] = driver_level.DriverLevel({
+                kind.name: stores.configure(
+                    kind, directory / 'driver' / kind.name)
+                for kind in stores.KINDS})
         if 'http' in plan.levels:
             services = http_level.HTTPLevel(directory / 'http')
             services.start(stack)
@@ -198,31 +230,36 @@ class _Bench:
         self.samples.setdefault(key, []).append(sample)
 
 
-def _ordered(samples: _Samples) -> _Samples:
+#: What is compared unless it is asked for something else.
+LOCAL = Suite(_Bench, TARGETS, {
+    'level': LEVELS,
+    'operation': (*limits.OPERATIONS, 'add', 'put', 'get',
+                  *upkeep.OPERATIONS),
+    'data': ('', *DATA, upkeep.LARGE, upkeep.SMALL),
+    'store': ('', *(kind.name for kind in stores.KINDS)),
+}, _room)
+
+
+def _ordered(samples: _Samples,
+             orders: Mapping[str, Sequence[str]]) -> _Samples:
     """Sort what was measured as the tables show it.
 
     The rotation leaves it in another order in each round.
     """
-    orders = {
-        'level': LEVELS,
-        'operation': (*limits.OPERATIONS, 'add', 'put', 'get',
-                      *upkeep.OPERATIONS),
-        'data': ('', *DATA, upkeep.LARGE, upkeep.SMALL),
-        'store': ('', *(kind.name for kind in stores.KINDS)),
-    }
     return dict(sorted(samples.items(), key=lambda item: [
         order.index(getattr(item[0], field))
         for field, order in orders.items()]))
 
 
-def _measure(plan: Plan, directory: Path, source_directory: Path,
+def _measure(plan: Plan, suite: Suite, directory: Path,
+             source_directory: Path,
              console: rich_console.Console) -> _Samples:
     """Prepare all, measure all rounds, and stop what was started."""
     with contextlib.ExitStack() as stack, \
             console.status('Preparing') as status:
         images = [sources.prepare(source_directory, data, plan.size)
                   for data in DATA]
-        bench = _Bench(plan, directory, images, stack)
+        bench = suite.bench(plan, directory, images, stack)
         for turn in range(plan.rounds):
             began = time.monotonic()
             name = f'Round {turn + 1} of {plan.rounds}'
@@ -230,17 +267,18 @@ def _measure(plan: Plan, directory: Path, source_directory: Path,
                 status.update(f'{name}: {step}')
             console.print(f'{name}: {time.monotonic() - began:.0f} s',
                           highlight=False)
-    return _ordered(bench.samples)
+    return _ordered(bench.samples, suite.orders)
 
 
-def execute(plan: Plan, console: rich_console.Console) -> None:
+def execute(plan: Plan, console: rich_console.Console,
+            suite: Suite = LOCAL) -> None:
     """Run the benchmark, print the tables and write the file.
 
     :raises CannotRun: before anything was begun
     """
     size = len(DATA) * plan.size
     memory = sources.choose_directory(size, plan.directory)
-    _check(plan, memory)
+    _check(plan, memory, suite.room(plan))
     about = _about(plan, memory)
     with (tempfile.TemporaryDirectory(prefix='.bench-',
                                       dir=plan.directory) as work,
@@ -248,12 +286,12 @@ def execute(plan: Plan, console: rich_console.Console) -> None:
                                       dir=memory) as data):
         # So that a checkout in which this runs stays clean meanwhile.
         Path(work, '.gitignore').write_text('*\n')
-        samples = _measure(plan, Path(work), Path(data), console)
+        samples = _measure(plan, suite, Path(work), Path(data), console)
     about['disturbance'] = results.disturbance(
         itertools.chain.from_iterable(samples.values()), psutil.cpu_count())
     summaries = results.summarise_all(
         samples, limits.OPERATIONS | upkeep.BASELINES)
-    verdicts = results.judge(TARGETS, summaries)
+    verdicts = results.judge(suite.targets, summaries)
     report.show(console, about, summaries, verdicts)
     report.save(plan.output, about, samples, summaries, verdicts)
     console.print(f'\nAll figures: {plan.output}', highlight=False,

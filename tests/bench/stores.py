@@ -42,8 +42,23 @@ def make(kind: Kind, root: Path) -> server.Glance:
     :param root: a directory that does not exist yet
     """
     root.mkdir(parents=True)
-    return server.Glance(root, [_store(kind, root)],
+    return _glance(_store(kind, root), root)
+
+
+def _glance(store: server.Store, root: Path) -> server.Glance:
+    return server.Glance(root, [store],
                          database=server.SQLite(root / 'glance.sqlite'))
+
+
+def write(store: server.Store, root: Path) -> Path:
+    """Write the configuration file of a store that no Glance serves.
+
+    :param root: an existing directory
+    """
+    glance = _glance(store, root)
+    glance.config_file.parent.mkdir()
+    glance.configure()
+    return glance.config_file
 
 
 def configure(kind: Kind, root: Path) -> Path:

@@ -97,6 +97,27 @@ class VerdictTest(testtools.TestCase):
         self.assertIsNone(self.judge(self.target, file=samples(1)).met)
         self.assertIsNone(self.judge(self.target, block=samples(1)).met)
 
+    def test_pair(self) -> None:
+        short = results.Key('ceph', 'add, short reads', 'random', 'ours')
+        whole = results.Key('ceph', 'add', 'random', 'ours')
+        target = results.PairTarget('short reads', short, whole, 0.9)
+        for seconds, met in ((1, True), (1.12, False), (0.5, True)):
+            verdict = target.judge(results.summarise_all(
+                {short: samples(seconds), whole: samples(1)}, {}))
+            self.assertIs(met, verdict.met, seconds)
+        for alone in (short, whole):
+            self.assertIsNone(target.judge(results.summarise_all(
+                {alone: samples(1)}, {})).met)
+
+    def test_another_level_has_another_baseline(self) -> None:
+        ours = results.Key('ceph', 'get', 'random', 'ours')
+        theirs = results.Key('ceph', 'get', 'random', 'rbd')
+        found = results.summarise_all(
+            {ours: samples(1, peak=3), theirs: samples(2, peak=99)}, {})
+        self.assertEqual(2, found[ours].ratio)
+        self.assertTrue(results.MemoryTarget('memory', 'ceph', 64)
+                        .judge(found).met)
+
     def test_memory(self) -> None:
         for peak, met in ((64, True), (64.1, False)):
             verdict = self.judge(self.memory,
