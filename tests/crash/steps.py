@@ -92,6 +92,8 @@ class Counter:
         self._progress = threading.Condition()
         self._begun = [0] * len(devices)
         self._done = [0] * len(devices)
+        #: How far the others were when a device waited for them in vain.
+        self._in_vain: dict[int, dict[int, int]] = {}
         self._within = threading.local()
 
     def install(self) -> None:
@@ -157,16 +159,26 @@ class Counter:
             return
         with self._progress:
             if device != cut.device and cut.others == 'behind':
-                self._progress.wait_for(
-                    lambda: self._done[cut.device] >= number, LIMIT)
+                self._wait(device, [cut.device],
+                           lambda: self._done[cut.device] >= number)
             elif device == cut.device and cut.others == 'ahead':
-                self._progress.wait_for(
-                    lambda: all(done >= number or not begun
-                                for index, (begun, done) in enumerate(zip(
-                                    self._begun, self._done, strict=True))
-                                if index != device), LIMIT)
+                others = [index for index, begun in enumerate(self._begun)
+                          if begun and index != device]
+                self._wait(device, others, lambda: all(
+                    self._done[index] >= number for index in others))
         if (device == cut.device) == (cut.others == 'ahead'):
             time.sleep(DELAY)
+
+    def _wait(self, device: int, others: Sequence[int],
+              reached: Callable[[], bool]) -> None:
+        """Wait for steps of other devices, unless that was in vain just now.
+
+        Those that did nothing meanwhile have nothing to do for the moment.
+        """
+        done = {index: self._done[index] for index in others}
+        if done != self._in_vain.get(device) and not (
+                self._progress.wait_for(reached, LIMIT)):
+            self._in_vain[device] = done
 
     def _place(self, given: dict[str, Any]) -> tuple[int, str]:
         """Return on which device a call acts, and on what."""
