@@ -120,9 +120,9 @@ OPTS = [
              'long.'),
     cfg.IntOpt(
         'easystack_block_ceph_queue_depth', default=8, min=1, max=64,
-        help='How many reads or writes of 4 MiB each upload and download may '
-             'have under way (number). Each takes 4 MiB of memory for a '
-             'download, and 8 MiB for an upload.'),
+        help='How many writes of 4 MiB each upload, and reads of 1 MiB each '
+             'download, may have under way (number). More need more '
+             'memory.'),
 ]
 
 

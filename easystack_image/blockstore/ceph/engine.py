@@ -26,6 +26,7 @@ from easystack_image.blockstore.ceph import settings as settings_module
 from easystack_image.blockstore.ceph import sweep
 from easystack_image.blockstore.ceph import verify
 from easystack_image.blockstore.ceph import writer
+from easystack_image.blockstore.ceph import zeromap
 from easystack_image.blockstore.local import background
 from easystack_image.blockstore.local import checksums
 from easystack_image.blockstore.local import copying
@@ -45,8 +46,9 @@ class CephEngine(engine.Engine):
     number 2 in the pool ``images`` is on ``images/2``.
 
     Memory per transfer: six buffers of 4 MiB and ``queue_depth`` writes of
-    4 MiB for an upload, ``queue_depth`` reads of 4 MiB for a download, and 4
-    bytes per MiB of the image for both.
+    4 MiB for an upload, ``queue_depth`` reads of 1 MiB for a download, and 4
+    bytes per MiB of the image for both; librados has copies of what is under
+    way.
     """
 
     def __init__(self, settings: settings_module.Settings) -> None:
@@ -133,9 +135,11 @@ class CephEngine(engine.Engine):
             transfer = writer.Upload(cluster, upload)
             try:
                 transfer.begin(size)
-                manifest = self._receive(transfer, upload, source, size,
-                                         algorithm, sink, created_at)
-                transfer.seal(manifest.size, manifest_module.pack(manifest))
+                manifest, zeros = self._receive(
+                    transfer, upload, source, size, algorithm, sink,
+                    created_at)
+                packed = manifest_module.pack(manifest)
+                transfer.seal(manifest.size, packed + zeros.pack(packed))
                 transfer.commit()
             finally:
                 transfer.end()
@@ -144,10 +148,11 @@ class CephEngine(engine.Engine):
     def _receive(self, transfer: writer.Upload, upload: layout.Upload,
                  source: engine.Source, size: int | None, algorithm: str,
                  sink: engine.Sink | None,
-                 created_at: float) -> manifest_module.Manifest:
+                 created_at: float,
+                 ) -> tuple[manifest_module.Manifest, zeromap.ZeroMap]:
         """Read the source into the pool; return what the image must be."""
         buffers = pipeline.BufferPool()
-        table = checksums.Checksums()
+        table, zeros = checksums.Checksums(), zeromap.ZeroMap()
         followers = digest.Followers(buffers, size, algorithm, sink)
         received, more = 0, True
         try:
@@ -158,7 +163,9 @@ class CephEngine(engine.Engine):
                     more = pipeline.fill(chunk, source, buffers.size)
                     received += chunk.length
                     followers.feed(chunk)
-                    transfer.write(chunk, table.add(chunk.data))
+                    runs = table.add(chunk.data)
+                    zeros.add(chunk.length, runs)
+                    transfer.write(chunk, runs)
                 finally:
                     chunk.release()
             followers.finish(received)
@@ -168,7 +175,8 @@ class CephEngine(engine.Engine):
             image_id=upload.image_id, generation=upload.generation,
             store_id=self.store_id, size=received, created_at=created_at,
             md5=followers.md5.digest(), algorithm=algorithm,
-            multihash=followers.multihash.digest(), checksums=table.pack())
+            multihash=followers.multihash.digest(),
+            checksums=table.pack()), zeros
 
     def _find(self, image_id: str,
               generation: str | None = None) -> images.Found:

@@ -17,6 +17,7 @@ from easystack_image.blockstore.ceph import bindings
 from easystack_image.blockstore.ceph import connection
 from easystack_image.blockstore.ceph import layout
 from easystack_image.blockstore.ceph import ledger
+from easystack_image.blockstore.ceph import zeromap
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import manifest as manifest_module
 
@@ -47,6 +48,8 @@ class Found:
     manifest: manifest_module.Manifest | None
     #: What is wrong with the manifest.
     damage: str = ''
+    zeros: zeromap.ZeroMap = dataclasses.field(
+        default_factory=zeromap.ZeroMap)
 
     def info(self) -> engine.ImageInfo:
         """Return what is known of it.
@@ -150,7 +153,7 @@ def born(image: Any) -> float:
 def _describe(one: Found) -> None:
     """Read the manifest of an image."""
     try:
-        one.manifest = manifest_module.unpack(read_object(
+        one.manifest, one.zeros = zeromap.unpack(read_object(
             one.cluster, layout.manifest_name(one.upload)))
     except bindings.rados().ObjectNotFound:
         # Deleted just now? Then the RBD image has another name by now.

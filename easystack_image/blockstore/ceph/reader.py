@@ -18,15 +18,16 @@ import crc32c
 
 from easystack_image import exceptions
 from easystack_image.blockstore import engine
-from easystack_image.blockstore import pipeline
 from easystack_image.blockstore.ceph import bindings
 from easystack_image.blockstore.ceph import images
+from easystack_image.blockstore.local import checksums
 from easystack_image.blockstore.local import manifest as manifest_module
 from easystack_image.blockstore.local import timed
 
 BLOCK_SIZE = manifest_module.BLOCK_SIZE
-#: How much one read asks for, in bytes: whole blocks.
-READ_SIZE = pipeline.CHUNK_SIZE
+#: How much one read asks for, in bytes: whole blocks.  Longer reads are no
+#: faster, and librados' buffers for them take several times as much memory.
+READ_SIZE = BLOCK_SIZE
 
 
 class _Piece:
@@ -40,12 +41,20 @@ class _Piece:
         self.length = length
         self.data = b''
         self.result = 0
+        #: Whether it is right without being verified.
+        self.known = False
         self._image = image
         self._done = threading.Event()
 
     def submit(self) -> None:
         """Begin to read."""
         self._image.aio_read(self.begin, self.length, self._arrive)
+
+    def be_zeros(self) -> None:
+        """Bring zeros, without reading."""
+        self.known = True
+        self.data = checksums.zeros(self.length)
+        self._done.set()
 
     def _arrive(self, completion: Any, data: bytes | None) -> None:
         """Take what came; called by a thread of librbd."""
@@ -114,7 +123,8 @@ class CephReader(engine.Reader):
             piece = self._pieces[0]
             data = self._wait(piece)
             self._pieces.popleft()
-            good = self._verify(piece.begin, data)
+            good = (piece.length if piece.known
+                    else self._verify(piece.begin, data))
             if good < piece.length:
                 data = self._again(piece, data, good)
             self._hand_out(piece.begin, data)
@@ -128,19 +138,38 @@ class CephReader(engine.Reader):
 
     def _fill(self) -> None:
         """Begin as many reads as may be under way."""
-        while (self._ahead < self._stop and len(self._pieces)
-               < self._cluster.settings.queue_depth):
-            stop = min(self._ahead - self._ahead % READ_SIZE + READ_SIZE,
-                       self._stop)
+        while self._ahead < self._stop and (
+                len(self._pieces) < self._cluster.settings.queue_depth):
+            stop, zero = self._next()
             piece = _Piece(self._found.image, self._ahead,
                            stop - self._ahead)
-            try:
-                piece.submit()
-            except bindings.rbd().Error as error:
-                raise self._unavailable(
-                    self._cluster.failure(error)) from error
+            if zero:
+                piece.be_zeros()
+            else:
+                self._submit(piece)
             self._pieces.append(piece)
             self._ahead = stop
+
+    def _next(self) -> tuple[int, bool]:
+        """Return where the next piece ends, and whether it is all zeros.
+
+        All blocks of it are, or none.
+        """
+        zero = self._found.zeros.zero
+        kind = zero(self._ahead // BLOCK_SIZE)
+        most = min(self._ahead - self._ahead % READ_SIZE + READ_SIZE,
+                   self._stop)
+        stop = self._ahead + BLOCK_SIZE
+        while stop < most and zero(stop // BLOCK_SIZE) == kind:
+            stop += BLOCK_SIZE
+        return min(stop, most), kind
+
+    def _submit(self, piece: _Piece) -> None:
+        try:
+            piece.submit()
+        except bindings.rbd().Error as error:
+            raise self._unavailable(
+                self._cluster.failure(error)) from error
 
     def _wait(self, piece: _Piece) -> bytes:
         if not piece.wait(self._cluster.limit):
@@ -177,7 +206,7 @@ class CephReader(engine.Reader):
         """
         begin = piece.begin + good
         again = _Piece(self._found.image, begin, piece.length - good)
-        again.submit()
+        self._submit(again)
         more = self._wait(again)
         fine = self._verify(begin, more)
         if fine < again.length:

@@ -23,8 +23,8 @@ class Settings:
     :param object_size_mib: size of the objects that an image is cut into,
         in MiB; a power of two
     :param timeout: seconds that one operation of the cluster may take
-    :param queue_depth: how many reads or writes of 4 MiB each transfer may
-        have under way
+    :param queue_depth: how many reads of 1 MiB, or writes of 4 MiB, each
+        transfer may have under way
     :param copies: how many copies the pool must keep (its ``size``)
     :param min_copies: how many must be there for anything to be written (its
         ``min_size``)

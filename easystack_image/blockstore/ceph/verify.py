@@ -15,6 +15,7 @@ from easystack_image.blockstore.ceph import layout
 from easystack_image.blockstore.ceph import ledger
 from easystack_image.blockstore.ceph import pool
 from easystack_image.blockstore.ceph import reader
+from easystack_image.blockstore.ceph import zeromap
 
 LOG = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ class Verifier:
             images.close(found)
             return Verdict(upload, found.damage)
         fault = ''
+        # Zeros too, which a download need not ask for.
+        found.zeros = zeromap.ZeroMap()
         with contextlib.closing(reader.CephReader(
                 found, 0, None, lambda: None)) as body:
             try:
