@@ -88,6 +88,18 @@ class Copy:
     size: int = 0
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RepairAttempt:
+    """A repair that was tried, and did not make the image whole."""
+
+    began_at: float
+    ended_at: float
+    #: Whether no good copy was found, nor could be made of what was found.
+    lost: bool
+    #: Why, in words; it may name devices.
+    reason: str
+
+
 class Severity(enum.Enum):
     """How much a problem matters."""
 
@@ -271,7 +283,7 @@ class Engine(abc.ABC):
 
         :raises easystack_image.exceptions.ImageNotFound: if there is none
         :raises easystack_image.exceptions.DamagedImage: if no good copy is
-            left to repair from; nothing was changed then
+            left to repair from; no copy was changed then
         """
 
     @abc.abstractmethod
@@ -279,9 +291,12 @@ class Engine(abc.ABC):
         """Have all copies of an image verified soon, and repaired.
 
         Returns at once; :meth:`repair_requested_at` tells, in any process,
-        whether it is still to come.
+        whether it is still to come, and :meth:`repair_attempt` whether it
+        was tried in vain.
 
         :raises easystack_image.exceptions.ImageNotFound: if there is none
+        :raises easystack_image.exceptions.DamagedImage: if nothing is left
+            that tells of which upload it is
         """
 
     @abc.abstractmethod
@@ -290,6 +305,15 @@ class Engine(abc.ABC):
 
         Or found necessary; None if no repair of the image is to come.
         """
+
+    def repair_attempt(self, image_id: str) -> RepairAttempt | None:
+        """Return how that repair ended, if it was tried in vain since.
+
+        None if it was not tried yet, if there is none to come, or from an
+        engine whose repairs are never in vain.
+        """
+        del image_id
+        return None
 
     def problems(self) -> list[Problem]:
         """Return what an operator should know of, the worst first.

@@ -2,7 +2,7 @@
 
 ``GET /v2/images/{image_id}/copies`` shows where they are and how,
 ``POST /v2/images/{image_id}/copies/verify`` has all of them read now, and
-bad ones replaced.
+bad ones replaced; what came of it is shown with the copies.
 
 It stands right behind ``context``, whose request context it needs.  Whether
 there is such an image, and whether the user may see it, is Glance's answer to
@@ -12,7 +12,8 @@ Whatever else is asked passes by untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
 import datetime
 import logging
 import re
@@ -38,6 +39,8 @@ Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 _PATH = re.compile('/v2/images/([^/]+)/copies(/verify)?')
 _METHODS = {None: 'GET', '/verify': 'POST'}
 _RULES = {None: rules.GET, '/verify': rules.VERIFY}
+#: How a verification ended, the worst first.
+_FAILED, _INCOMPLETE, _VERIFIED = 'failed', 'incomplete', 'verified'
 
 
 class CopiesFilter:
@@ -121,6 +124,13 @@ class CopiesFilter:
                 raise exc.HTTPConflict(
                     explanation=f'Store {name} has no copy of image '
                                 f'{image_id}') from error
+            except exceptions.DamagedImage as error:
+                LOG.error('Store %(store)s: %(error)s',
+                          {'store': name, 'error': error})
+                raise exc.HTTPConflict(
+                    explanation=f'Store {name} has no copy of image '
+                                f'{image_id} that could be verified: all '
+                                'that it has are damaged') from error
             except exceptions.EasystackImageError as error:
                 # It may name devices, which not everybody may know.
                 LOG.error('The copies of image %(image)s in store %(store)s '
@@ -132,19 +142,78 @@ class CopiesFilter:
 
     def _describe(self, image_id: str, names: list[str]) -> dict[str, Any]:
         ours = stores_conf.names(self._conf)
-        requested: list[float] = []
+        found = []
         listed = []
         for name in names:
             if name in ours:
-                record, at = _store(name, image_id)
-                requested += [at] if at is not None else []
+                record, verification = _store(name, image_id)
+                found.append(verification)
             else:
                 record = _record(name)
             listed.append(record)
         return {'image_id': image_id, 'stores': listed,
-                'verification': {
-                    'pending': bool(requested),
-                    'requested_at': _time(max(requested, default=0.0))}}
+                'verification': _together(found)}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Verification:
+    """How far a store is with verifying an image."""
+
+    #: When it was asked for, if it is still to be done; else None.
+    requested_at: float | None = None
+    #: How the last one ended; '' if it did not yet, or nothing is known.
+    result: str = ''
+    ended_at: float = 0.0
+    reason: str = ''
+
+    @property
+    def pending(self) -> bool:
+        """Whether a repair is to come, without anybody's doing."""
+        return self.requested_at is not None and self.result != _FAILED
+
+
+def _verification(requested_at: float | None,
+                  attempt: engine_module.RepairAttempt | None,
+                  copies: Sequence[engine_module.Copy],
+                  wanted: int) -> _Verification:
+    """Return how far a verification is.
+
+    :param requested_at: when it was asked for, if it is still to be done
+    :param attempt: what came of it, if it was in vain
+    :param copies: how they are now
+    :param wanted: how many of them there should be
+    """
+    if requested_at is not None:
+        if attempt is None:
+            return _Verification(requested_at)
+        return _Verification(
+            requested_at, _FAILED if attempt.lost else _INCOMPLETE,
+            attempt.ended_at, attempt.reason)
+    good = [copy.verified_at for copy in copies
+            if copy.state is engine_module.CopyState.GOOD]
+    if len(good) >= wanted:
+        return _Verification(result=_VERIFIED, ended_at=min(good))
+    if not good and copies:
+        return _Verification(result=_FAILED,
+                             reason='no copy within reach is good')
+    return _Verification()
+
+
+def _together(found: Sequence[_Verification]) -> dict[str, Any]:
+    """Return what is shown of the verifications in all stores."""
+    requested = [each.requested_at for each in found
+                 if each.requested_at is not None]
+    results = {each.result for each in found}
+    result = '' if '' in results else next(filter(
+        results.__contains__, (_FAILED, _INCOMPLETE, _VERIFIED)), '')
+    told = [each for each in found if each.result == result]
+    ended = [each.ended_at for each in told] or [0.0]
+    return {
+        'pending': any(each.pending for each in found),
+        'requested_at': _time(max(requested, default=0.0)),
+        'result': result or None,
+        'ended_at': _time(min(ended)) if result else None,
+        'reason': '; '.join(each.reason for each in told if each.reason)}
 
 
 def _stores(image: Mapping[str, Any]) -> list[str]:
@@ -170,21 +239,21 @@ def _engine(name: str) -> engine_module.Engine:
     return engine
 
 
-def _store(name: str, image_id: str) -> tuple[dict[str, Any], float | None]:
-    """Return what one of our stores knows of an image.
-
-    :returns: the record, and when a repair was requested
-    """
+def _store(name: str, image_id: str) -> tuple[dict[str, Any], _Verification]:
+    """Return what one of our stores knows of an image."""
     try:
         engine = _engine(name)
     except exceptions.ConfigurationError as error:
-        return _record(name, error=str(error)), None
+        return _record(name, error=str(error)), _Verification()
     try:
-        copies = engine.list_copies(image_id)
+        # The copies last: what has ended by now is seen of them.
         requested_at = engine.repair_requested_at(image_id)
+        attempt = engine.repair_attempt(image_id)
+        copies = engine.list_copies(image_id)
     except exceptions.BlockStoreError as error:
-        return _record(name, engine, error=str(error)), None
-    return _record(name, engine, copies), requested_at
+        return _record(name, engine, error=str(error)), _Verification()
+    return _record(name, engine, copies), _verification(
+        requested_at, attempt, copies, engine.copies)
 
 
 def _record(name: str, engine: engine_module.Engine | None = None,

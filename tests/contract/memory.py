@@ -164,6 +164,8 @@ class MemoryEngine(engine.Engine):
         self._waiting: collections.deque[str] = collections.deque()
         self._thread: threading.Thread | None = None
         self._closed = False
+        #: What came of repairs that were in vain.
+        self._attempts: dict[str, engine.RepairAttempt] = {}
         #: When repairs were requested that are still to be done.
         self._requested: dict[str, float] = {}
 
@@ -328,6 +330,16 @@ class MemoryEngine(engine.Engine):
                       for device in survey.away)]
 
     def repair(self, image_id: str) -> list[engine.Copy]:
+        began = time.time()
+        try:
+            copies = self._repair(image_id)
+        except exceptions.DamagedImage as error:
+            self._attempts[validate.canonical_uuid(image_id)] = (
+                engine.RepairAttempt(began, time.time(), True, str(error)))
+            raise
+        return copies
+
+    def _repair(self, image_id: str) -> list[engine.Copy]:
         with self._survey(image_id) as survey:
             survey.require()
             holders = survey.holders()
@@ -369,6 +381,12 @@ class MemoryEngine(engine.Engine):
 
     def repair_requested_at(self, image_id: str) -> float | None:
         return self._requested.get(validate.canonical_uuid(image_id))
+
+    def repair_attempt(self, image_id: str) -> engine.RepairAttempt | None:
+        requested_at = self.repair_requested_at(image_id)
+        attempt = self._attempts.get(validate.canonical_uuid(image_id))
+        return attempt if (requested_at is not None and attempt is not None
+                           and requested_at <= attempt.began_at) else None
 
     def devices(self) -> list[engine.DeviceInfo]:
         capacity = 1 << 30

@@ -170,6 +170,25 @@ class RequestTest(CopiesTest):
         self.engine.repair(self.image)
         self.assertIsNone(self.engine.repair_requested_at(self.image))
 
+    @base.of_single_copies
+    def test_it_is_in_vain(self) -> None:
+        """That is known, and no repair is to come from it."""
+        for holder in self.holders:
+            self.lab.damage(holder, self.image, self.block + 1)
+        self.engine.request_repair(self.image)
+        self.assertIsNone(self.engine.repair_attempt(self.image))
+        began = time.time()
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        attempt = self.engine.repair_attempt(self.image)
+        self.assertTrue(attempt.lost)
+        self.assertNotEqual('', attempt.reason)
+        self.assertLessEqual(began, attempt.ended_at)
+        # Who asks again waits for another answer.
+        time.sleep(0.05)
+        self.engine.request_repair(self.image)
+        self.assertIsNone(self.engine.repair_attempt(self.image))
+
     def test_unknown(self) -> None:
         self.assertRaises(exceptions.ImageNotFound,
                           self.engine.request_repair, self.image_id())

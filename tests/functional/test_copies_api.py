@@ -71,8 +71,12 @@ class TestShow(CopiesCase):
         image_id = self.images.upload(client.content(12345))
         record = self.copies(image_id)
         self.assertEqual(image_id, record['image_id'])
-        self.assertEqual({'pending': False, 'requested_at': None},
-                         record['verification'])
+        verification = record['verification']
+        self.assertGreaterEqual(when(verification.pop('ended_at')),
+                                before - 1)
+        self.assertEqual(
+            {'pending': False, 'requested_at': None, 'result': 'verified',
+             'reason': ''}, verification)
         store, = record['stores']
         self.assertEqual(('copies', 3, 2, ''), (
             store['store'], store['wanted'], store['minimum'],
@@ -327,13 +331,20 @@ class TestVerify(CopiesCase):
         self.assertEqual(202, answer.status_code, answer.text)
         return answer
 
-    def follow(self, location: str) -> dict[str, Any]:
-        """Return what is shown when the verification is done."""
+    def follow(self, location: str,
+               *results: str | None) -> dict[str, Any]:
+        """Return what is shown when the verification has ended.
+
+        :param results: how it may end, by default well
+        """
+        results = results or ('verified',)
+
         def done() -> dict[str, Any]:
             answer = requests.get(location, timeout=60)
             self.assertEqual(200, answer.status_code, answer.text)
             record: dict[str, Any] = answer.json()
-            return {} if record['verification']['pending'] else record
+            return record if record['verification']['result'] in results \
+                else {}
 
         return processes.poll(done, 'the verification', 60)
 
@@ -386,16 +397,53 @@ class TestVerify(CopiesCase):
         device.rename(device.with_name('away'))
         try:
             location = self.verify(image_id).headers['Location']
-            time.sleep(2)
+            record = self.follow(location, 'incomplete')
             self.all_workers_say_pending(image_id)
-            record = self.copies(image_id)
         finally:
             device.with_name('away').rename(device)
         self.assertTrue(record['verification']['pending'])
         self.assertIsNotNone(record['verification']['requested_at'])
+        self.assertIn(str(device), record['verification']['reason'])
         record = self.follow(location)
         self.assertEqual(['good'] * 3, [
             copy['state'] for copy in record['stores'][0]['copies']])
+
+    def test_no_good_copy_is_left(self) -> None:
+        """It ends: nobody waits for ever."""
+        data = client.content(3 * BLOCK)
+        image_id = self.images.upload(data)
+        copies = [server.data_file(Path(copy['device']), image_id) for copy
+                  in self.copies(image_id)['stores'][0]['copies']]
+        for copy in copies:
+            test_damage.flip(copy, BLOCK + 5)
+        before = time.time()
+        location = self.verify(image_id).headers['Location']
+        verification = self.follow(location, 'failed')['verification']
+        self.assertFalse(verification['pending'])
+        self.assertGreaterEqual(when(verification['ended_at']), before - 1)
+        self.assertIn('no copy has a good block',
+                      verification['reason'])
+        # It was the cable of the disk: who asks again has it looked at.
+        test_damage.flip(copies[0], BLOCK + 5)
+        self.assertEqual(data, copies[0].read_bytes())
+        verification = self.follow(
+            self.verify(image_id).headers['Location'])['verification']
+        self.assertEqual((False, '', None), (
+            verification['pending'], verification['reason'],
+            verification['requested_at']))
+        self.check_image(image_id, data)
+
+    def test_nothing_tells_what_the_copies_are(self) -> None:
+        image_id = self.images.upload(b'data')
+        for copy in self.copies(image_id)['stores'][0]['copies']:
+            (server.copy_directory(Path(copy['device']), image_id)
+             / 'manifest').write_bytes(b'')
+        answer = self.ask(image_id, '/verify', 'POST')
+        self.assertEqual(409, answer.status_code, answer.text)
+        self.assertIn('damaged', answer.text)
+        self.assertNotIn(str(self.root), answer.text)
+        self.assertEqual('failed', self.copies(image_id)['verification'][
+            'result'])
 
     def all_workers_say_pending(self, image_id: str) -> None:
         """Whichever of them was asked to: it is noted on the devices."""

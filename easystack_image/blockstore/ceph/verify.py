@@ -119,6 +119,10 @@ class Verifier:
         return ledger.entries(self._connect(), layout.INDEX,
                               upload.image_id).get(upload, 0.0)
 
+    def given_up(self) -> set[str]:
+        """Return no image: what came of a repair is not noted in the pool."""
+        return set()
+
     def present(self) -> frozenset[str]:
         """Return the OSDs that are up; with others it may go better."""
         return frozenset(f'osd.{number}' for number in

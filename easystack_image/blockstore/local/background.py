@@ -34,6 +34,9 @@ class Repairer(Protocol):
     def unmark(self, uploads: set[layout.Upload]) -> None:
         """Note that images need no repair any more."""
 
+    def given_up(self) -> set[str]:
+        """Return the ids of images that need not be tried for now."""
+
     def present(self) -> frozenset[str]:
         """Return what is there of what a repair may need."""
 
@@ -146,7 +149,9 @@ class Background:
             self._marked.add(upload.name)
 
     def _find_marked(self) -> None:
-        marked = self._repairer.marked()
+        given_up = self._repairer.given_up()
+        marked = {upload for upload in self._repairer.marked()
+                  if upload.image_id not in given_up}
         present = self._repairer.present()
         names = {upload.name for upload in marked}
         self._tried = {name: attempt for name, attempt in
@@ -158,6 +163,9 @@ class Background:
 
     def _repair(self, upload: layout.Upload) -> None:
         self._marked.discard(upload.name)
+        if upload.image_id in self._repairer.given_up():
+            # Each download of it would have all of it read.
+            return
         present = self._repairer.present()
         try:
             done = self._repairer.repair(upload.image_id, wait=False,

@@ -42,10 +42,17 @@ _ELSEWHERE = {'lost+found'}
 _LOCK = re.compile(r'[a-z-]+([.][0-9a-f]{2})?')
 #: Of copies in quarantine.
 _ASIDE = re.compile(r'[0-9a-f-]{36}[.]\d+')
+
+
+def _of_repair(name: str) -> object:
+    return (layout.upload_of_mark(name)
+            or layout.is_tried(name.removesuffix(fsio.NEW)))
+
+
 #: What tells whether an entry of a directory may be there.
 _OURS: Mapping[str, Callable[[str], object]] = {
     'locks': _LOCK.fullmatch, layout.QUARANTINE: _ASIDE.fullmatch,
-    layout.REPAIR: layout.upload_of_mark, layout.TMP: layout.is_ours}
+    layout.REPAIR: _of_repair, layout.TMP: layout.is_ours}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

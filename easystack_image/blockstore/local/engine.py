@@ -391,15 +391,20 @@ class LocalEngine(engine.Engine):
         devices.
         """
         with self._survey(image_id, None) as survey:
-            info = _info(survey)
-        upload = layout.Upload(info.image_id, info.generation)
+            upload = survey.upload()
         self.repairer.mark(upload, anew=True)
         if self.settings.self_repair:
             self._background.notice(upload, again=True)
 
     def repair_requested_at(self, image_id: str) -> float | None:
         """See the base class; that is the time of the newest mark."""
-        return self.repairer.marked_at(validate.canonical_uuid(image_id))
+        waiting = self.repairer.waiting(validate.canonical_uuid(image_id))
+        return waiting.requested_at if waiting else None
+
+    def repair_attempt(self, image_id: str) -> engine.RepairAttempt | None:
+        """See the base class; that lies beside the mark."""
+        waiting = self.repairer.waiting(validate.canonical_uuid(image_id))
+        return waiting.attempt if waiting else None
 
     def awaits_repair(self, image_id: str) -> bool:
         """Tell whether an image is still to be verified and repaired."""

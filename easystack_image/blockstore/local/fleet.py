@@ -143,6 +143,22 @@ class Survey:
                 if finding.sound
                 and finding.described().generation != self.current]
 
+    def upload(self) -> layout.Upload:
+        """Return which upload the copies are of, good or bad.
+
+        :raises easystack_image.exceptions.BlockStoreError: if that is not
+            known
+        """
+        newest = max((finding.manifest for finding in self.findings.values()
+                      if finding.manifest is not None
+                      and self.current in (None, finding.manifest.generation)
+                      and not self.deleted(finding.manifest.generation)),
+                     default=None,
+                     key=lambda each: (each.created_at, each.generation))
+        if newest is None:
+            raise self.absence()
+        return layout.Upload(self.image_id, newest.generation)
+
     def absence(self) -> exceptions.BlockStoreError:
         """Return the error to raise when there is no sound copy."""
         gone = self.wanted is not None and self.deleted(self.wanted)

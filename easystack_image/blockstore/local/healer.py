@@ -79,12 +79,16 @@ class Healer:
         self._totals = _Totals()
         #: When devices were found to be away, by path.
         self._away: dict[str, float] = {}
+        #: Ids of the devices that were there.
+        self._here: set[str] = set()
         #: Devices that are there, and cannot tell what they hold.
         self._unlisted: set[str] = set()
         #: Rounds to pass over images that could not be repaired, by id.
         self._failing: dict[str, int] = {}
         #: The same, for those that could not be moved.
         self._stuck: dict[str, int] = {}
+        #: Images without a good copy.
+        self._lost: set[str] = set()
         #: Until when images are not scrubbed again that could not be, by id.
         self._unscrubbed: dict[str, float] = {}
         #: When the status was written last.
@@ -214,6 +218,11 @@ class Healer:
         attached, failures = self._fleet.attach()
         for each in attached.values():
             each.close()
+        here = {each.identity.device_id for each in attached.values()}
+        if not here <= self._here:
+            # It may have what was missing.
+            self._failing, self._stuck, self._unscrubbed = {}, {}, {}
+        self._here = here
         now = time.monotonic()
         self._away = {path: self._away.get(path, now)
                       for path in {*failures, *self._unlisted}}
@@ -228,12 +237,13 @@ class Healer:
 
     def _repair_marked(self, job: work.Job) -> None:
         marked = self._repairer.marked()
+        given_up = self._repairer.given_up()
         names = {upload.image_id for upload in marked}
         self._failing = {image_id: rounds - 1 for image_id, rounds
                          in self._failing.items()
                          if image_id in names and rounds > 1}
         for upload in sorted(marked, key=lambda each: each.name):
-            if upload.image_id in self._failing:
+            if upload.image_id in {*self._failing, *given_up}:
                 continue
             job.check()
             try:
@@ -302,8 +312,11 @@ class Healer:
                          'rate': self._settings.scrub_rate,
                          'period': self._settings.scrub_period})
         before = time.time() - max(0.0, period - needed)
+        lost = self._repairer.lost()
         due = [image_id for image_id in scrub.oldest_first(listed, before)
-               if self._unscrubbed.get(image_id, 0.0) < time.monotonic()]
+               if self._unscrubbed.get(image_id, 0.0) < time.monotonic()
+               # Those are tried again as repairs.
+               and image_id not in lost]
         result = self._scrubber.scrub_those(
             due, listed, work.Job(rate, stop, _Counter(self._totals)))
         self._totals.found_bad += result.bad
@@ -318,7 +331,9 @@ class Healer:
         return result
 
     def _status(self, listed: inventory.Inventory) -> status_module.Status:
-        counts = [len(listed.whole(image_id)) for image_id in listed.images]
+        lost = self._find_lost(listed)
+        counts = [0 if image_id in lost else len(listed.whole(image_id))
+                  for image_id in listed.images]
         entries = [entry for copies in listed.images.values()
                    for entry in copies.values()]
         settings = self._settings
@@ -332,12 +347,35 @@ class Healer:
                                  for count in counts),
             waiting=len({upload.image_id for upload
                          in self._repairer.marked()}),
-            failing=len({*self._failing, *self._stuck}),
+            failing=len({*self._failing, *self._stuck, *lost}),
             quarantined=self._expiry.count_quarantined(),
             misplaced=len(self._balancer.misplaced(listed)),
             oldest_verified_at=min(
-                (entry.verified_at for entry in entries), default=0.0),
-            **dataclasses.asdict(self._totals))
+                (entry.verified_at for image_id, copies
+                 in listed.images.items() if image_id not in lost
+                 for entry in copies.values()), default=0.0),
+            lost=len(lost), **dataclasses.asdict(self._totals))
+
+    def _find_lost(self, listed: inventory.Inventory) -> set[str]:
+        """Return the images without a good copy on devices that are there.
+
+        Those that a repair found so; and those of which names and sizes
+        tell.
+        """
+        lost = self._repairer.lost().intersection(listed.images)
+        for image_id in listed.images:
+            if not listed.whole(image_id) and image_id not in listed.deleted:
+                with self._fleet.survey(image_id) as survey:
+                    # A copy that only a later release can read is not lost.
+                    unread = set(survey.failures) - set(listed.failures)
+                    if survey.damaged() and not (survey.sound() or unread):
+                        lost.add(image_id)
+        for image_id in sorted(lost - self._lost):
+            LOG.error('Image %s has no good copy on the devices that are '
+                      'there: bring back devices that are away, or look '
+                      'into quarantine.', image_id)
+        self._lost = lost
+        return lost
 
 
 class _Counter:

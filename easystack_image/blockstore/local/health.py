@@ -288,9 +288,18 @@ def _healer(status: status_module.Status | None,
 def _images(status: status_module.Status,
             settings: settings_module.Settings) -> Iterator[Problem]:
     """Tell what the healer saw of the images."""
-    if status.below_min_copies:
+    if status.lost:
+        yield Problem(CRITICAL, 'images-lost', None,
+                      f'{_number(status.lost)} no good copy on the devices '
+                      "that are there (the healer's log names them, and "
+                      '"easystack-image-manage fsck --verify"): bring back '
+                      'devices that are away, look into quarantine; else '
+                      'restore the data from a backup, or delete the image '
+                      'in Glance')
+    if status.below_min_copies > status.lost:
         yield Problem(CRITICAL, 'images-below-min-copies', None,
-                      f'{_number(status.below_min_copies)} fewer than '
+                      f'{_number(status.below_min_copies - status.lost)} '
+                      'fewer than '
                       f'{settings.min_copies} copies within reach, and may '
                       'be lost with the next device: bring devices back, or '
                       'run "easystack-image-manage repair"')
@@ -300,9 +309,10 @@ def _images(status: status_module.Status,
             f'{_number(status.below_copies)} fewer than {settings.copies} '
             'copies within reach: the healer makes up for them, after '
             'easystack_block_absent_grace if a device is away')
-    if status.failing:
+    if status.failing > status.lost:
         yield Problem(WARNING, 'images-failing', None,
-                      f'{_number(status.failing)} bad or missing copies '
+                      f'{_number(status.failing - status.lost)} bad or '
+                      'missing copies '
                       "that could not be repaired: the healer's log says "
                       'why; it tries again')
     if status.waiting > status.failing:

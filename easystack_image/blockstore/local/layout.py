@@ -11,6 +11,7 @@ _IMAGE = re.compile(_UUID)
 _UPLOAD = re.compile(f'upload[.]({_UUID})[.][0-9a-f]{{8}}')
 _TRASH = re.compile('trash[.][0-9a-f]{16}')
 _MARK = re.compile(f'({_UUID})[.]({_UUID})')
+_TRIED = '.tried'
 
 DATA = 'data'
 MANIFEST = 'manifest'
@@ -83,6 +84,17 @@ def generation_of_upload(name: str) -> str | None:
 def is_image_id(name: str) -> bool:
     """Tell whether a name is that of an image's directory."""
     return _IMAGE.fullmatch(name) is not None
+
+
+def tried_name(upload: Upload) -> str:
+    """Return the name, beside its mark, of what came of a repair."""
+    return upload.name + _TRIED
+
+
+def is_tried(name: str) -> bool:
+    """Tell whether that is the name of what came of a repair."""
+    return (name.endswith(_TRIED)
+            and upload_of_mark(name.removesuffix(_TRIED)) is not None)
 
 
 def upload_of_mark(name: str) -> Upload | None:

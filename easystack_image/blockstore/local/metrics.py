@@ -39,6 +39,7 @@ _GAUGES = {
     'below_min_copies': ('images_below_min_copies',
                          'Images with fewer copies within reach than an '
                          'upload needs.'),
+    'lost': ('images_lost', 'Images without a good copy within reach.'),
     'waiting': ('images_waiting', 'Images with a repair to come.'),
     'failing': ('images_failing', 'Images that could not be repaired.'),
     'misplaced': ('images_misplaced',

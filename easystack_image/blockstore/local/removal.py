@@ -16,6 +16,7 @@ import shutil
 import time
 
 from easystack_image import exceptions
+from easystack_image.blockstore.local import attempts
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
 from easystack_image.blockstore.local import fsio
@@ -156,9 +157,8 @@ class Remover:
                 self._fleet.store_id)) as attached:
             if holds(attached, upload, damaged_too):
                 remove_copy(attached, upload.image_id)
-            with attached.directory(layout.REPAIR) as repair, \
-                    contextlib.suppress(FileNotFoundError):
-                fsio.unlink(upload.name, repair)
+            with attached.directory(layout.REPAIR) as repair:
+                attempts.remove(upload, repair)
 
 
 def holds(attached: Attached, upload: layout.Upload,

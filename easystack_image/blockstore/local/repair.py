@@ -7,7 +7,7 @@ never fewer good copies than before.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import contextlib
 import dataclasses
 import functools
@@ -17,6 +17,7 @@ import threading
 import time
 
 from easystack_image import exceptions
+from easystack_image.blockstore.local import attempts
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
@@ -31,9 +32,7 @@ from easystack_image.blockstore.local import verified
 from easystack_image.blockstore.local import work
 
 LOG = logging.getLogger(__name__)
-
-#: Seconds that the clock of a file server may be ahead of ours.
-AHEAD = 60.0
+DAY = 86400.0
 
 
 def verify(copy: reader_module.CopyFile, timeout: float,
@@ -106,6 +105,26 @@ def diagnose(survey: fleet_module.Survey, timeout: float,
     return Diagnosis(manifest, copies, hung)
 
 
+@dataclasses.dataclass(slots=True)
+class _Course:
+    """How far a repair got."""
+
+    #: In seconds since 1970.
+    began: float
+    diagnosis: Diagnosis | None = None
+    #: Devices that have a new copy.
+    made: list[str] = dataclasses.field(default_factory=list)
+
+    def hung(self) -> set[str]:
+        """Return the devices that hung when all was read."""
+        return self.diagnosis.hung if self.diagnosis else set()
+
+    def hopeless(self) -> bool:
+        """Tell whether no copy was found that is good, or may be."""
+        return self.diagnosis is None or not (
+            self.diagnosis.good() or self.diagnosis.hung)
+
+
 class Repairer:
     """Repairs images on the devices of a fleet."""
 
@@ -114,11 +133,15 @@ class Repairer:
         self._fleet = fleet
         self._settings = settings
         self._copier = copying.Copier(fleet, settings)
+        self._attempts = attempts.Attempts(fleet)
 
     def repair(self, image_id: str, wait: bool = True,
                patient: bool = False,
                job: work.Job | None = None) -> bool | None:
         """Bring an image back to ``copies`` good copies.
+
+        What comes of it is noted for those who wait for it (see
+        attempts.py).
 
         :param wait: whether to wait for another process that repairs it
         :param patient: whether to count on a device that is away for a copy
@@ -129,7 +152,7 @@ class Repairer:
         :raises easystack_image.exceptions.ImageNotFound: if there is no such
             image
         :raises easystack_image.exceptions.DamagedImage: if no good copy can
-            be made from what is left; nothing was changed then
+            be made from what is left; no copy was changed then
         :raises easystack_image.exceptions.BlockStoreError: if it cannot be
             read, or no device can take a copy
         """
@@ -141,13 +164,16 @@ class Repairer:
             with self._fleet.survey(image_id) as survey:
                 if not (survey.sound() or survey.damaged()):
                     self._refuse_deleted(image_id)
-                diagnosis = diagnose(survey, self._settings.io_timeout, job)
-                verified.stamp(self._fleet, image_id, diagnosis.good())
-                missing = self._settings.copies - len(diagnosis.good())
-                if patient:
-                    missing -= len(self._fleet.awaited(
-                        {*survey.failures, *diagnosis.hung}))
-                made = self._rebuild(survey, diagnosis, missing, job)
+                with self._noting(survey, _Course(began)) as course:
+                    diagnosis = course.diagnosis = diagnose(
+                        survey, self._settings.io_timeout, job)
+                    verified.stamp(self._fleet, image_id, diagnosis.good())
+                    missing = self._settings.copies - len(diagnosis.good())
+                    if patient:
+                        missing -= len(self._fleet.awaited(
+                            {*survey.failures, *diagnosis.hung}))
+                    made = course.made = self._rebuild(survey, diagnosis,
+                                                       missing, job)
             if self._rest(image_id, diagnosis, made)[0]:
                 self._remove_rest(image_id, diagnosis, made)
         enough = len(diagnosis.good()) + len(made) >= self._settings.copies
@@ -156,6 +182,48 @@ class Repairer:
             self.unmark({upload for upload in self.marked()
                          if upload.image_id == image_id}, began)
         return enough
+
+    @contextlib.contextmanager
+    def _noting(self, survey: fleet_module.Survey,
+                course: _Course) -> Iterator[_Course]:
+        """Note how a repair ends, unless it makes the image whole."""
+        try:
+            yield course
+        except exceptions.ImageNotFound:
+            raise
+        except exceptions.BlockStoreError as error:
+            self._note(survey, course, str(error), course.hopeless() and
+                       isinstance(error, exceptions.DamagedImage))
+            raise
+        good = len(course.diagnosis.good() if course.diagnosis else ())
+        if good + len(course.made) < self._settings.copies:
+            away = [f'{path} did not answer in time' for path in sorted(
+                course.hung())] + list(map(str, survey.failures.values()))
+            self._note(survey, course,
+                       f'{good + len(course.made)} of '
+                       f'{self._settings.copies} copies are good'
+                       + (f' ({"; ".join(away)})' if away else ''))
+
+    def _note(self, survey: fleet_module.Survey, course: _Course,
+              reason: str, lost: bool = False) -> None:
+        image_id = survey.image_id
+        waiting = self._attempts.waiting(image_id)
+        if lost and not waiting:
+            # Or the healer would not know of it.
+            with contextlib.suppress(exceptions.DamagedImage):
+                waiting = {survey.upload(): attempts.Waiting(course.began,
+                                                             None)}
+            for upload in waiting:
+                self.mark(upload, at=course.began)
+        attempt = attempts.Attempt(
+            course.began, time.time(), lost, reason, frozenset(
+                finding.attached.identity.device_id
+                for path, finding in survey.findings.items()
+                if path not in course.hung()))
+        # What is tried every few minutes while a device is away is not to be
+        # written each time.
+        self._attempts.note([upload for upload, each in waiting.items()
+                             if not attempt.repeats(each.attempt)], attempt)
 
     def _refuse_deleted(self, image_id: str) -> None:
         """Raise ImageNotFound if what waits for repair was deleted.
@@ -241,12 +309,14 @@ class Repairer:
             each.close()
         return frozenset(attached)
 
-    def mark(self, upload: layout.Upload, anew: bool = False) -> None:
+    def mark(self, upload: layout.Upload, anew: bool = False,
+             at: float | None = None) -> None:
         """Note, where it can be, that an image waits for repair.
 
         A hint that survives this process; losing it loses no data.
 
         :param anew: whether a repair that is under way does not count
+        :param at: since when, in seconds since the epoch, if not since now
         """
         def mark(device: device_module.Device) -> None:
             with contextlib.closing(device.attach(
@@ -257,6 +327,9 @@ class Repairer:
                 except FileExistsError:
                     if anew:
                         fsio.touch(upload.name, time.time(), repair)
+                else:
+                    if at is not None:
+                        fsio.touch(upload.name, at, repair)
 
         _, failures = self._fleet.run(mark)
         for failure in failures.values():
@@ -274,19 +347,51 @@ class Repairer:
         return {upload for names in found.values() for name in names
                 if (upload := layout.upload_of_mark(name))}
 
-    def marked_at(self, image_id: str) -> float | None:
-        """Return when an image was marked last; None if it is not."""
-        def look(device: device_module.Device) -> float | None:
-            with contextlib.closing(device.attach(
-                    self._fleet.store_id)) as attached, \
-                    attached.directory(layout.REPAIR) as repair:
-                return max((_time_of(name, repair)
-                            for name in os.listdir(repair)
-                            if (upload := layout.upload_of_mark(name))
-                            and upload.image_id == image_id), default=None)
+    def waiting(self, image_id: str) -> attempts.Waiting | None:
+        """Return since when an image waits for repair, and what came of it.
 
-        found, _ = self._fleet.run(look)
-        return max((each for each in found.values() if each), default=None)
+        None if it does not.
+        """
+        waiting = self._attempts.waiting(image_id).values()
+        if not waiting:
+            return None
+        requested_at = max(each.requested_at for each in waiting)
+        return attempts.newest([(requested_at, each.attempt)
+                                for each in waiting])
+
+    def lost(self) -> set[str]:
+        """Return the images of which a repair found no good copy."""
+        return {upload.image_id for upload in self._lost()}
+
+    def given_up(self) -> set[str]:
+        """Return those of them that need not be tried again for now.
+
+        No device is there that was not asked, nobody asked for a repair
+        since, and it is less than ``scrub_period`` ago.
+        """
+        lost = self._lost()
+        if not lost:
+            return set()
+        attached, _ = self._fleet.attach()
+        for each in attached.values():
+            each.close()
+        here = {each.identity.device_id for each in attached.values()}
+        before = time.time() - self._settings.scrub_period * DAY
+        return {upload.image_id for upload, attempt in lost.items()
+                if here <= attempt.devices and attempt.ended_at > before}
+
+    def _lost(self) -> dict[layout.Upload, attempts.Attempt]:
+        return {upload: waiting.attempt for upload, waiting
+                in self._attempts.waiting().items()
+                if waiting.attempt is not None and waiting.attempt.lost
+                and self._still(upload)}
+
+    def _still(self, upload: layout.Upload) -> bool:
+        """Tell whether an upload was neither deleted nor replaced."""
+        with self._fleet.survey(upload.image_id) as survey:
+            return (survey.current in (None, upload.generation)
+                    and not survey.deleted(upload.generation)
+                    and bool(survey.sound() or survey.damaged()))
 
     def unmark(self, uploads: set[layout.Upload],
                before: float = float('inf')) -> None:
@@ -300,21 +405,11 @@ class Repairer:
                     self._fleet.store_id)) as attached, \
                     attached.directory(layout.REPAIR) as repair:
                 # A time to come tells nothing: the clock was wrong.
-                after = time.time() + AHEAD
+                after = time.time() + attempts.AHEAD
                 for upload in uploads:
-                    with contextlib.suppress(FileNotFoundError):
-                        if not before <= _time_of(upload.name,
-                                                  repair) <= after:
-                            fsio.unlink(upload.name, repair)
+                    if not before <= attempts.time_of(upload.name,
+                                                      repair) <= after:
+                        attempts.remove(upload, repair)
 
         if uploads:
             self._fleet.run(unmark)
-
-
-def _time_of(name: str, directory: int) -> float:
-    """Return when a mark was made, or renewed; 0 if it is gone."""
-    try:
-        return os.stat(name, dir_fd=directory,
-                       follow_symlinks=False).st_mtime
-    except FileNotFoundError:
-        return 0.0

@@ -56,6 +56,9 @@ class Status:
     found_bad: int
     repaired: int
     moved: int
+    #: Images without a good copy on devices that are there.  Releases before
+    #: it did not write it.
+    lost: int = 0
 
 
 def write(fleet: fleet_module.Fleet, status: Status) -> None:
@@ -91,12 +94,16 @@ def read(fleet: fleet_module.Fleet) -> Status | None:
 def unpack(data: bytes) -> Status:
     """Return the status that a file holds.
 
+    Fields of later releases are passed over.
+
     :raises ValueError: (or TypeError) if it is damaged, or of another format
     """
     fields = json.loads(data)
     if not isinstance(fields, dict) or fields.pop('format', 0) != FORMAT:
         raise ValueError('not a status of this release')
-    status = Status(**fields)
+    ours = {field.name for field in dataclasses.fields(Status)}
+    status = Status(**{name: value for name, value in fields.items()
+                       if name in ours})
     for name, value in dataclasses.asdict(status).items():
         if not isinstance(value, str if name == 'healer' else (int, float)):
             raise ValueError(f'{name} cannot be {value!r}')

@@ -10,6 +10,7 @@ import textwrap
 
 import testtools
 
+from easystack_image.blockstore.local import attempts
 from easystack_image.blockstore.local import device
 from easystack_image.blockstore.local import members
 from easystack_image.blockstore.local import placement
@@ -53,6 +54,16 @@ class ExampleTest(testtools.TestCase):
         shown = status.unpack(example(status.STATUS))
         self.assertEqual(1200, shown.images)
         self.check_fields(status.STATUS)
+
+    def test_attempt(self) -> None:
+        name = 'ID.GENERATION.tried'
+        self.assertEqual(example(name), attempts.Attempt.unpack(
+            example(name)).pack())
+        section = PAGE.partition(f'\nrepair/{name}\n---')[2].partition(
+            '\n===')[0]
+        for field in json.loads(example(name)):
+            self.assertIn(f'``{field}``', section)
+        self.assertIn(f'{attempts.LONGEST} characters', section)
 
     def test_tree(self) -> None:
         """What is prepared is told, and nothing else."""

@@ -13,6 +13,7 @@ from oslo_config import cfg
 import testtools
 import webob
 
+from easystack_image.blockstore import engine
 from easystack_image.middleware import copies
 
 IMAGE = '70b31a50-0d3f-4d1f-a3ee-9c3f7d5ea1a8'
@@ -105,6 +106,75 @@ class PassingTest(testtools.TestCase):
                 self.assertEqual((405, allowed), (
                     answer.status_int, answer.headers['Allow']))
         self.assertEqual([], self.app.calls)
+
+
+class VerificationTest(testtools.TestCase):
+    """How far a verification is, whatever became of it."""
+
+    def copies(self, *states: str) -> list[engine.Copy]:
+        return [engine.Copy(f'/disk{number}', '', engine.CopyState(state),
+                            verified_at=100.0 + number if state == 'good'
+                            else 0.0)
+                for number, state in enumerate(states)]
+
+    def shown(self, *found: copies._Verification) -> dict[str, Any]:
+        return copies._together(found)
+
+    def one(self, requested_at: float | None = None, lost: bool | None = None,
+            states: Iterable[str] = ('good', 'good', 'good'),
+            ) -> copies._Verification:
+        attempt = None if lost is None else engine.RepairAttempt(
+            50.0, 60.0, lost, 'why')
+        return copies._verification(requested_at, attempt,
+                                    self.copies(*states), 3)
+
+    def check(self, found: dict[str, Any], pending: bool, result: str | None,
+              ended_at: float, reason: str = '') -> None:
+        self.assertEqual((pending, result, copies._time(ended_at), reason), (
+            found['pending'], found['result'], found['ended_at'],
+            found['reason']))
+
+    def test_verified(self) -> None:
+        found = self.shown(self.one())
+        self.check(found, False, 'verified', 100.0)
+        self.assertIsNone(found['requested_at'])
+
+    def test_to_come(self) -> None:
+        found = self.shown(self.one(40.0))
+        self.check(found, True, None, 0.0)
+        self.assertEqual(copies._time(40.0), found['requested_at'])
+
+    def test_failed(self) -> None:
+        found = self.shown(self.one(40.0, True))
+        self.check(found, False, 'failed', 60.0, 'why')
+        self.assertEqual(copies._time(40.0), found['requested_at'])
+
+    def test_incomplete(self) -> None:
+        self.check(self.shown(self.one(40.0, False)), True, 'incomplete',
+                   60.0, 'why')
+
+    def test_nobody_looked(self) -> None:
+        """Fewer than wanted, and nobody asked: there is no result."""
+        self.check(self.shown(self.one(states=('good', 'damaged', 'good'))),
+                   False, None, 0.0)
+
+    def test_damage_that_shows(self) -> None:
+        self.check(self.shown(self.one(states=('damaged', 'unreachable'))),
+                   False, 'failed', 0.0, 'no copy within reach is good')
+
+    def test_several_stores(self) -> None:
+        """The worst counts, once all have ended."""
+        failed, good = self.one(40.0, True), self.one()
+        incomplete = self.one(45.0, False)
+        self.check(self.shown(good, incomplete), True, 'incomplete', 60.0,
+                   'why')
+        found = self.shown(failed, good, incomplete)
+        self.check(found, True, 'failed', 60.0, 'why')
+        self.assertEqual(copies._time(45.0), found['requested_at'])
+        self.check(self.shown(failed, self.one(40.0)), True, None, 0.0)
+
+    def test_no_store_of_ours(self) -> None:
+        self.check(self.shown(), False, None, 0.0)
 
 
 class TimeTest(testtools.TestCase):

@@ -29,6 +29,8 @@ class Colleagues:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.marks: set[layout.Upload] = set()
+        #: Ids of images that are lost for now.
+        self.hopeless: set[str] = set()
         self.devices = frozenset({'/disk'})
         #: What repair() does, given the id of the image.
         self.work: Callable[[str], bool | None] = lambda image_id: True
@@ -44,6 +46,9 @@ class Colleagues:
 
     def marked(self) -> set[layout.Upload]:
         return set(self.marks)
+
+    def given_up(self) -> set[str]:
+        return set(self.hopeless)
 
     def present(self) -> frozenset[str]:
         return self.devices
@@ -307,6 +312,19 @@ class VainTest(BackgroundTest):
         # The attempt in vain is forgotten.
         made.notice(self.upload(1))
         self.repaired(self.upload(1), 3)
+
+    def test_not_what_is_lost(self) -> None:
+        """Nor in a process that did not try it itself."""
+        self.colleagues.marks.add(self.upload(1))
+        self.colleagues.hopeless.add(self.upload(1).image_id)
+        made = self.background(0.02)
+        made.notice(self.upload(1))
+        self.sweeps(5)
+        self.assertEqual(0, self.colleagues.repairs(
+            self.upload(1).image_id))
+        # Somebody asks for it, or a device is back.
+        self.colleagues.hopeless.clear()
+        self.repaired(self.upload(1))
 
     def test_another_process_is_at_it(self) -> None:
         self.colleagues.work = lambda image_id: None

@@ -257,6 +257,17 @@ class SoundTest(FsckTest):
         self.store(DATA, infos[0].image_id)
         self.engine.delete(infos[1].image_id)
         self.engine.request_repair(infos[2].image_id)
+        # What came of it is noted on the others.
+        away = self.lab.holders(infos[2].image_id)[0]
+        self.lab.take_away(away)
+        self.assertFalse(self.engine.repairer.repair(infos[2].image_id,
+                                                     patient=True))
+        self.lab.bring_back(away)
+        name = layout.tried_name(self.upload(infos[2]))
+        self.assertIn(name, self.marks(layout.REPAIR))
+        # As a crash leaves it.
+        os.close(os.open(f'{self.devices[-1]}/{layout.REPAIR}/{name}.new',
+                         os.O_CREAT | os.O_WRONLY, 0o600))
         members.Members(self.engine.fleet).refresh()
         self.assertEqual([], self.check())
         self.assertEqual([], self.check(since=time.time()))

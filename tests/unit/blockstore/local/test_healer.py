@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import contextlib
 import os
 import signal
@@ -102,8 +103,9 @@ class RoundTest(HealerTest):
         for device in self.wanted(self.first()):
             os.truncate(self.lab.place(device, self.first(), layout.DATA), 1)
         status = self.round()
-        self.assertEqual((1, 1, 1), (
-            status.below_copies, status.below_min_copies, status.failing))
+        self.assertEqual((1, 1, 1, 1), (
+            status.below_copies, status.below_min_copies, status.failing,
+            status.lost))
 
     def test_leftovers(self) -> None:
         os.mkdir(f'{self.devices[0]}/{layout.TMP}/{layout.trash_name()}')
@@ -277,12 +279,19 @@ class AbsenceTest(HealerTest):
 
 class FailingTest(HealerTest):
 
-    def test_beyond_repair(self) -> None:
+    def lose(self, how: str = 'content') -> None:
+        """Damage all copies of the first image."""
         for device in self.wanted(self.first()):
-            self.flip(device, self.first())
-        self.engine.request_repair(self.first())
+            if how == 'content':
+                self.flip(device, self.first())
+            else:
+                os.truncate(self.lab.place(device, self.first(),
+                                           layout.DATA), 1)
+
+    @contextlib.contextmanager
+    def tries(self) -> Iterator[list[str]]:
+        """Note which images are repaired, or found not to be."""
         tried: list[str] = []
-        repairer = 'easystack_image.blockstore.local.repair.Repairer.repair'
         real = type(self.engine.repairer).repair
 
         def repair(this: Any, image_id: str, *args: Any,
@@ -290,12 +299,101 @@ class FailingTest(HealerTest):
             tried.append(image_id)
             return real(this, image_id, *args, **kwargs)
 
-        with fixtures.MonkeyPatch(repairer, repair):
-            for _ in range(healer_module.PATIENCE + 1):
+        with fixtures.MonkeyPatch('easystack_image.blockstore.local.repair.'
+                                  'Repairer.repair', repair):
+            yield tried
+
+    def test_beyond_repair(self) -> None:
+        self.lose()
+        self.engine.request_repair(self.first())
+        with self.tries() as tried:
+            for _ in range(2 * healer_module.PATIENCE):
                 status = self.round()
-                self.assertEqual((1, 1), (status.waiting, status.failing))
-        # Not again and again, since that reads all of it; but again.
-        self.assertEqual(2, len(tried))
+                self.assertEqual((1, 1, 1, 1, 1), (
+                    status.waiting, status.failing, status.lost,
+                    status.below_min_copies, status.below_copies))
+            # Nor by a healer that starts now.
+            self.healer = self.make_healer()
+            self.assertEqual(1, self.round().lost)
+            # Not again and again, since that reads all of it.
+            self.assertEqual([self.first()], tried)
+            # But for who asks for it.
+            time.sleep(0.05)
+            self.engine.request_repair(self.first())
+            self.assertIsNone(self.engine.repair_attempt(self.first()))
+            self.round()
+            self.assertEqual([self.first()] * 2, tried)
+        self.assertIn(f'Image {self.first()} has no good copy',
+                      self.log.output)
+
+    def test_beyond_repair_for_a_long_time(self) -> None:
+        """It may have been the memory, or a cable."""
+        self.healer = self.make_healer(scrub_period=2 / DAY)
+        self.lose()
+        self.engine.request_repair(self.first())
+        with self.tries() as tried:
+            base.eventually(lambda: self.round() and len(tried) > 1,
+                            'it is tried again')
+
+    def test_lost_until_a_device_returns(self) -> None:
+        away = min(self.wanted(self.first()))
+        self.healer = self.make_healer(copies=2, min_copies=1)
+        self.lab.take_away(away)
+        self.engine.request_repair(self.first())
+        for device in self.wanted(self.first()) - {away}:
+            self.flip(device, self.first())
+        self.round()
+        self.lab.bring_back(away)
+        self.assertEqual(0, self.round().lost)
+        self.assertEqual(2, len(self.watch.good(self.first())))
+
+    def test_lost_while_it_is_given_up(self) -> None:
+        """The only good copy is on a device that is away."""
+        away = min(self.wanted(self.first()))
+        self.healer = self.make_healer(absent_grace=0.0)
+        self.lab.take_away(away)
+        self.round()
+        for device in self.holders(self.first()) - {away}:
+            self.flip(device, self.first())
+        self.engine.request_repair(self.first())
+        for _ in range(3):
+            self.assertEqual(1, self.round().lost)
+        self.lab.bring_back(away)
+        self.assertEqual(0, self.round().lost)
+        self.assertEqual(3, len(self.watch.good(self.first())))
+        self.assertIsNone(self.engine.repair_attempt(self.first()))
+
+    def test_lost_told_by_names(self) -> None:
+        self.lose('size')
+        for _ in range(2):
+            status = self.round()
+            self.assertEqual((1, 1, 0), (status.lost, status.failing,
+                                         status.waiting))
+        # It can be asked for nevertheless, and followed to its end.
+        self.engine.request_repair(self.first())
+        self.round()
+        self.assertTrue(self.engine.repair_attempt(self.first()).lost)
+
+    def test_lost_and_deleted(self) -> None:
+        self.lose()
+        self.engine.request_repair(self.first())
+        self.assertEqual(1, self.round().lost)
+        self.engine.delete(self.first())
+        status = self.round()
+        self.assertEqual((0, 0, 0), (status.lost, status.failing,
+                                     status.waiting))
+        self.assertEqual(set(), self.marks(layout.REPAIR))
+
+    def test_lost_is_not_late(self) -> None:
+        """What cannot be verified makes no scrub late, nor is it read."""
+        self.lose()
+        self.engine.request_repair(self.first())
+        then = time.time() - 20 * DAY
+        for device in self.holders(self.first()):
+            os.utime(self.lab.place(device, self.first(), layout.MANIFEST),
+                     (then, then))
+        self.assertGreater(self.round().oldest_verified_at, then + DAY)
+        self.assertEqual(0, self.healer.scrub_due(threading.Event()).images)
 
     def test_it_keeps_nobody_from_the_others(self) -> None:
         for device in self.wanted(self.first()):

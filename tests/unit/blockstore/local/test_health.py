@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import contextlib
 import dataclasses
+import json
 import os
 import shutil
 import threading
@@ -331,6 +332,35 @@ class StatusTest(HealthCase):
         """Critical, but what is there can be had: no outage."""
         self.check('images-below-min-copies', '1 image has', CRITICAL,
                    below_copies=1, below_min_copies=1)
+
+    def test_lost(self) -> None:
+        """Told once: neither as too few copies, nor as a failed repair."""
+        self.check('images-lost', '1 image has no good copy', CRITICAL,
+                   below_copies=1, below_min_copies=1, failing=1, waiting=1,
+                   lost=1)
+
+    def test_lost_and_others(self) -> None:
+        self.healed(lost=2, below_copies=9, below_min_copies=5, failing=3)
+        words = {each.what: each.message for each in
+                 health.assess(self.engine)}
+        self.assertEqual(4, len(words))
+        for what, number in (('images-lost', 2), ('images-failing', 1),
+                             ('images-below-min-copies', 3),
+                             ('images-below-copies', 9)):
+            self.assertIn(f'{number} image', words[what])
+
+    def test_status_of_another_release(self) -> None:
+        """Without what came later, or with what is still to come."""
+        fields = dataclasses.asdict(dataclasses.replace(
+            FINE, written_at=time.time(), misplaced=7)) | {'format': 1}
+        later = fields | {'fairies': 3}
+        del fields['lost']
+        for content in (fields, later):
+            for device in self.devices:
+                _write(f'{device}/{status_module.STATUS}',
+                       json.dumps(content).encode())
+            self.assertEqual({'images-misplaced'}, set(self.found()))
+            self.assertEqual(0, status_module.read(self.engine.fleet).lost)
 
     def test_waiting(self) -> None:
         self.check('images-waiting', '2 images have', waiting=2)

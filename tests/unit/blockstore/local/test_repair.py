@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
+import errno
 import os
+from pathlib import Path
 import shutil
 import threading
 import time
@@ -553,10 +555,10 @@ class MarkTest(RepairTest):
                 'easystack_image.blockstore.local.repair.diagnose', diagnose):
             self.assertTrue(self.repairer.repair(self.image))
         self.assertEqual({upload}, self.repairer.marked())
-        self.assertIsNotNone(self.repairer.marked_at(self.image))
+        self.assertIsNotNone(self.repairer.waiting(self.image))
         self.assertTrue(self.repairer.repair(self.image))
         self.assertEqual(set(), self.repairer.marked())
-        self.assertIsNone(self.repairer.marked_at(self.image))
+        self.assertIsNone(self.repairer.waiting(self.image))
 
     def test_foreign_names(self) -> None:
         for name in ('README', f'{self.image}.x', 'x'):
@@ -618,6 +620,179 @@ class MarkTest(RepairTest):
         self.lab.take_away(self.spare)
         self.engine.repair(self.image)
         self.assertEqual({self.upload(self.info)}, self.repairer.marked())
+
+
+class AttemptTest(RepairTest):
+    """What is told of repairs that were in vain."""
+
+    def attempt(self) -> Any:
+        return self.engine.repair_attempt(self.image)
+
+    def lose(self) -> None:
+        for device in self.holders:
+            self.lab.damage(device, self.image, MIB + 1)
+
+    def test_none(self) -> None:
+        self.assertIsNone(self.attempt())
+        self.engine.request_repair(self.image)
+        self.assertIsNone(self.attempt())
+        self.engine.repair(self.image)
+        self.assertIsNone(self.attempt())
+
+    def test_lost(self) -> None:
+        self.lose()
+        self.engine.request_repair(self.image)
+        began = time.time()
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        attempt = self.attempt()
+        self.assertTrue(attempt.lost)
+        self.assertIn(self.image, attempt.reason)
+        self.assertLessEqual(began, attempt.began_at)
+        self.assertLessEqual(attempt.began_at, attempt.ended_at)
+        self.assertLessEqual(attempt.ended_at, time.time())
+        self.assertEqual({self.image}, self.repairer.lost())
+        self.assertEqual({self.image}, self.repairer.given_up())
+        # Another process knows as much.
+        self.assertEqual({self.image}, self.lab.engine().repairer.lost())
+
+    def test_lost_and_nobody_asked(self) -> None:
+        """The healer is to know of it nevertheless."""
+        self.lose()
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        self.assertTrue(self.attempt().lost)
+        self.assertEqual({self.upload(self.info)}, self.repairer.marked())
+
+    def test_lost_with_all_manifests(self) -> None:
+        """Nothing tells of which upload it is: that is known at once."""
+        for device in self.holders:
+            self.overwrite(device, 'manifest', b'x')
+        self.assertRaises(exceptions.DamagedImage,
+                          self.engine.request_repair, self.image)
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        self.assertIsNone(self.attempt())
+
+    def test_lost_and_mended(self) -> None:
+        """An operator puts the good bytes back by hand."""
+        self.lose()
+        self.engine.request_repair(self.image)
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        self.overwrite(self.holders[0], 'data', self.data)
+        time.sleep(0.05)
+        self.engine.request_repair(self.image)
+        self.assertIsNone(self.attempt())
+        self.assertEqual(set(), self.repairer.given_up())
+        self.engine.repair(self.image)
+        self.assertRepaired()
+        self.assertIsNone(self.attempt())
+        self.assertEqual(set(), self.marks(layout.REPAIR))
+
+    def test_lost_and_uploaded_anew(self) -> None:
+        self.lose()
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        self.engine.delete(self.image)
+        self.assertEqual(set(), self.repairer.lost())
+        self.store(b'new', self.image)
+        self.assertEqual(set(), self.repairer.lost())
+
+    def test_another_device_is_there(self) -> None:
+        self.lab.take_away(self.spare)
+        self.lose()
+        self.engine.request_repair(self.image)
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        self.assertEqual({self.image}, self.repairer.given_up())
+        self.lab.bring_back(self.spare)
+        self.assertEqual(({self.image}, set()), (
+            self.repairer.lost(), self.repairer.given_up()))
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        self.assertEqual({self.image}, self.repairer.given_up())
+        # It was asked; that it comes and goes tells nothing.
+        self.lab.take_away(self.spare)
+        self.lab.bring_back(self.spare)
+        self.assertEqual({self.image}, self.repairer.given_up())
+
+    def test_while_a_device_is_away(self) -> None:
+        self.engine.request_repair(self.image)
+        self.lab.take_away(self.holders[0])
+        self.assertFalse(self.repairer.repair(self.image, patient=True))
+        attempt = self.attempt()
+        self.assertFalse(attempt.lost)
+        self.assertIn('2 of 3 copies are good', attempt.reason)
+        self.assertIn(self.holders[0], attempt.reason)
+        self.assertEqual(set(), self.repairer.lost())
+        self.lab.bring_back(self.holders[0])
+        self.assertTrue(self.repairer.repair(self.image, patient=True))
+        self.assertIsNone(self.attempt())
+        self.assertEqual(set(), self.marks(layout.REPAIR))
+
+    def test_no_room(self) -> None:
+        self.lab.drop(self.holders[0], self.image)
+        for device in self.devices:
+            self.lab.fill(device)
+        # Names are still to be had.
+        self.engine.request_repair(self.image)
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.blockstore.local.attempts.fsio.replace_file',
+            lambda name, data, fd: Path(f'/proc/self/fd/{fd}/{name}'
+                                        ).write_bytes(data)))
+        self.assertRaises(exceptions.NotEnoughCopies, self.engine.repair,
+                          self.image)
+        self.assertFalse(self.attempt().lost)
+        self.assertIn('No space', self.attempt().reason)
+
+    def test_not_written_over_and_over(self) -> None:
+        """While a device is away it is tried every few minutes."""
+        self.engine.request_repair(self.image)
+        self.lab.take_away(self.holders[0])
+        self.repairer.repair(self.image, patient=True)
+        before = self.attempt()
+        self.repairer.repair(self.image, patient=True)
+        self.assertEqual(before, self.attempt())
+        self.engine.request_repair(self.image)
+        self.repairer.repair(self.image, patient=True)
+        self.assertLess(before.began_at, self.attempt().began_at)
+
+    def test_damaged_file(self) -> None:
+        """It is as if nobody had tried."""
+        self.lose()
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        name = layout.tried_name(self.upload(self.info))
+        for damage in (b'', b'{', b'[]', b'{"format": 2}', b'\xff',
+                       b'{"format": 1, "began_at": "soon"}'):
+            for device in self.devices:
+                Path(device, layout.REPAIR, name).write_bytes(damage)
+            self.assertIsNone(self.attempt())
+            self.assertEqual(set(), self.repairer.lost())
+
+    def test_it_cannot_be_noted(self) -> None:
+        def fail(*args: Any) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        self.lose()
+        with fixtures.MonkeyPatch('easystack_image.blockstore.local.attempts.'
+                                  'fsio.replace_file', fail):
+            self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                              self.image)
+        self.assertIsNone(self.attempt())
+
+    def test_request_of_a_time_to_come(self) -> None:
+        """The clock was wrong; the answer is one nevertheless."""
+        self.lose()
+        self.engine.request_repair(self.image)
+        later = time.time() + 1e6
+        for device in self.devices:
+            os.utime(f'{device}/{layout.REPAIR}/'
+                     f'{self.upload(self.info).name}', (later, later))
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        self.assertTrue(self.attempt().lost)
 
 
 class VerifyTest(RepairTest):
