@@ -27,6 +27,8 @@ LOG = logging.getLogger(__name__)
 PIECE = 4 * 1024 * 1024
 #: What is said where there is no room.
 FULL = {errno.ENOSPC, errno.EDQUOT}
+#: RBD's own list of what is being removed.
+TRASH = 'rbd_trash'
 #: Seconds to wait for somebody who looks into an image that is removed.
 PATIENCE = 5.0
 
@@ -205,6 +207,19 @@ def names(cluster: connection.Cluster) -> list[str]:
     """Return the names of all RBD images in the pool."""
     listed: list[str] = cluster.run(lambda: cluster.rbd.list(cluster.ioctx))
     return listed
+
+
+def prepare_removal(cluster: connection.Cluster) -> None:
+    """See that RBD images can be removed when the pool is full.
+
+    RBD enters what it removes in this object first, and makes it for the
+    first one; a full pool takes no new object, but more entries.  Call it
+    within a run.
+    """
+    rados = bindings.rados()
+    with rados.WriteOpCtx() as operation:
+        operation.new(rados.LIBRADOS_CREATE_IDEMPOTENT)
+        cluster.ioctx.operate_write_op(operation, TRASH)
 
 
 def purge(cluster: connection.Cluster, name: str,

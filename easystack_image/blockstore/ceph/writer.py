@@ -69,6 +69,7 @@ class Upload:
 
     def _create(self) -> Any:
         rbd = bindings.rbd()
+        images.prepare_removal(self._cluster)
         # Layering is what clones need. What librbd offers besides serves
         # images that are written again and again, and by turns.
         self._cluster.rbd.create(
