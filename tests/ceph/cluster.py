@@ -88,6 +88,8 @@ osd memory target = {osd_memory}
 osd recovery sleep hdd = 0
 osd snap trim sleep hdd = 0
 osd delete sleep hdd = 0
+# Seconds until a client is forgotten that was killed; 30 by default.
+osd client watch timeout = 15
 crush location = root=default host=localhost
 
 [client]
@@ -128,6 +130,7 @@ class Cluster:
         self._osd_size = osd_size
         self._daemons: dict[str, processes.Process] = {}
         self._keeper: subprocess.Popen[bytes] | None = None
+        self._harmed = False
 
     def _known_fsid(self) -> str:
         """Return what the folder's cluster is called, '' if there is none."""
@@ -312,6 +315,7 @@ class Cluster:
 
     def kill_osd(self, number: int) -> None:
         """Kill an OSD, at once and without a warning."""
+        self._harmed = True
         self._daemons[f'osd.{number}'].kill()
 
     def start_osd(self, number: int) -> None:
@@ -320,12 +324,23 @@ class Cluster:
 
     def kill_mon(self) -> None:
         """Kill the monitor, at once and without a warning."""
+        self._harmed = True
         self._daemons['mon.a'].kill()
 
     def start_mon(self) -> None:
         """Start the monitor, and return when it answers."""
         self._launch('mon.a')
         self._wait_for('mon.a', lambda: self._status() is not None)
+
+    def mend(self) -> None:
+        """Undo all harm that was done, and wait until all is clean."""
+        if self._harmed:
+            self.start_mon()
+            for number in range(OSDS):
+                self.start_osd(number)
+            self.set_quota(0)
+            self.wait_clean()
+            self._harmed = False
 
     def wait_clean(self) -> None:
         """Wait until all OSDs are up and all placement groups are clean.
@@ -368,6 +383,7 @@ class Cluster:
         It takes seconds until the cluster notices that the pool is full:
         :meth:`wait_full`.  With 0, returns when it takes data again.
         """
+        self._harmed = True
         self.ceph('osd', 'pool', 'set-quota', self.pool, 'max_bytes',
                   str(size))
         if size == 0:
@@ -446,7 +462,7 @@ class Cluster:
 def shared() -> Cluster:
     """Return the cluster of this process, started when first asked for.
 
-    Whoever does harm to it mends it again before he hands it on.
+    Whoever does harm to it mends it again before others use it.
     """
     directory = Path(tempfile.mkdtemp(prefix='ceph-'))
     cluster = Cluster(directory)

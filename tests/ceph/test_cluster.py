@@ -41,21 +41,9 @@ def _listening(pid: int) -> Iterator[str]:
 
 class ClusterTest(base.TestCase):
 
-    def _connect(self, user: str | None = None) -> rados.Rados:
-        handle = rados.Rados(conffile=str(self.cluster.conf),
-                             rados_id=user or self.cluster.user)
-        handle.connect(timeout=cluster_module.PATIENCE)
-        self.addCleanup(handle.shutdown)
-        return handle
-
-    def _pool(self) -> rados.Ioctx:
-        pool = self._connect().open_ioctx(self.cluster.pool)
-        self.addCleanup(pool.close)
-        return pool
-
     def _image(self) -> str:
         """Create an image of one MiB; it is removed with the test."""
-        pool = self._pool()
+        pool = self.pool()
         name = str(uuid.uuid4())
         rbd.RBD().create(pool, name, MIB)
         self.addCleanup(rbd.RBD().remove, pool, name)
@@ -64,7 +52,7 @@ class ClusterTest(base.TestCase):
         return name
 
     def _read(self, name: str) -> bytes:
-        with rbd.Image(self._pool(), name) as image:
+        with rbd.Image(self.pool(), name) as image:
             data: bytes = image.read(0, MIB)
         return data
 
@@ -73,19 +61,19 @@ class ClusterTest(base.TestCase):
                                  'all')
         self.assertEqual((3, 2), (pool['size'], pool['min_size']))
         name = self._image()
-        with rbd.Image(self._pool(), name) as image:
+        with rbd.Image(self.pool(), name) as image:
             block = f'{image.stat()["block_name_prefix"]}.{0:016x}'
         places = self.cluster.ceph('osd', 'map', self.cluster.pool, block)
         self.assertEqual({0, 1, 2}, set(places['acting']))
 
     def test_fsid(self) -> None:
-        self.assertEqual(self.cluster.fsid, self._connect().get_fsid())
+        self.assertEqual(self.cluster.fsid, self.connect().get_fsid())
 
     def test_the_user_has_no_other_pool(self) -> None:
         self.cluster.ceph('osd', 'pool', 'create', 'others', '1', '1')
         self.addCleanup(self.cluster.ceph, 'osd', 'pool', 'rm', 'others',
                         'others', '--yes-i-really-really-mean-it')
-        others = self._connect().open_ioctx('others')
+        others = self.connect().open_ioctx('others')
         self.addCleanup(others.close)
         self.assertRaises(rados.PermissionError, others.write_full,
                           'name', b'data')
@@ -100,8 +88,6 @@ class ClusterTest(base.TestCase):
 
     def test_an_osd_dies_and_returns(self) -> None:
         name = self._image()
-        self.addCleanup(self.cluster.wait_clean)
-        self.addCleanup(self.cluster.start_osd, 1)
         self.cluster.kill_osd(1)
         self.assertFalse(self.cluster.running('osd.1'))
         self.cluster.wait_down(1)
@@ -112,7 +98,6 @@ class ClusterTest(base.TestCase):
 
     def test_the_monitor_dies_and_returns(self) -> None:
         name = self._image()
-        self.addCleanup(self.cluster.start_mon)
         self.cluster.kill_mon()
         self.assertFalse(self.cluster.running('mon.a'))
         self.cluster.start_mon()
@@ -120,10 +105,9 @@ class ClusterTest(base.TestCase):
 
     def test_full(self) -> None:
         self._image()
-        self.addCleanup(self.cluster.set_quota, 0)
         self.cluster.set_quota(1)
         self.cluster.wait_full()
-        pool = self._pool()
+        pool = self.pool()
         # Others are kept waiting until there is room.
         pool.set_osdmap_full_try()
         self.assertRaises(rados.Error, pool.write_full, 'name', b'data')
