@@ -156,6 +156,9 @@ class DeviceDrain(plans.MovingCommand, base.LongCommand):
         """Drain it, and tell what was done."""
         name = parsed_args.device
         force = bool(base.check_force(parsed_args, name))
+        if force and parsed_args.cancel:
+            raise base.WrongUse('--cancel needs no --force: no copy is lost '
+                                'by it')
         engine = self.local()
         if parsed_args.cancel:
             self._cancel(engine, name, parsed_args.dry_run)

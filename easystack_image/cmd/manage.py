@@ -2,120 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-import importlib.metadata
+import signal
 import sys
-from typing import Any
-
-from cliff import app
-from cliff import command
-from cliff import commandmanager
-from oslo_config import cfg
-
-from easystack_image import exceptions
-from easystack_image.cmd import base
-from easystack_image.cmd import copies
-from easystack_image.cmd import devices
-from easystack_image.cmd import fsck
-from easystack_image.cmd import heal
-from easystack_image.cmd import owner
-from easystack_image.cmd import upkeep
-from easystack_image.conf import stores
-
-COMMANDS: dict[str, type[command.Command]] = {
-    **devices.COMMANDS, **copies.COMMANDS, **upkeep.COMMANDS,
-    **heal.COMMANDS, **fsck.COMMANDS}
-
-
-class ManageApp(app.App):
-    """The command, and the store that it works on."""
-
-    def __init__(self) -> None:
-        """Make the command with its subcommands."""
-        manager = commandmanager.CommandManager('easystack_image.manage')
-        for name, each in COMMANDS.items():
-            manager.add_command(name, each)
-        super().__init__(
-            description='Manage the devices and copies of an easystack_block '
-                        'store. Exit codes: ' + '; '.join(
-                            f'{code} {meaning}' for code, meaning
-                            in base.EXIT_CODES.items()) + '.',
-            version=importlib.metadata.version('easystack-image'),
-            command_manager=manager, deferred_help=True)
-        self._options: dict[str, Any] | None = None
-
-    def build_option_parser(self, description: str | None,
-                            version: str | None,
-                            argparse_kwargs: Any = None,
-                            ) -> argparse.ArgumentParser:
-        """Add the options that all subcommands share."""
-        parser: argparse.ArgumentParser = super().build_option_parser(
-            description, version, argparse_kwargs)
-        parser.add_argument(
-            '--config-file', action='append', default=[], metavar='FILE',
-            help="Glance's configuration; may be given again. Default: where "
-                 'glance-api looks for it.')
-        parser.add_argument(
-            '--config-dir', action='append', default=[], metavar='DIRECTORY',
-            help='A directory of configuration files; may be given again.')
-        parser.add_argument(
-            '--store', metavar='NAME',
-            help='The store to work on, as in enabled_backends. Default: the '
-                 'only one that uses this driver.')
-        return parser
-
-    @property
-    def store_options(self) -> dict[str, Any]:
-        """The options of the store, without prefix."""
-        if self._options is None:
-            self._options = _read_options(
-                self.options.config_file, self.options.config_dir,
-                self.options.store)
-            owner.check(self._options['devices'] or [])
-        return self._options
-
-    def interact(self) -> None:
-        """Say how the command is used: it has no shell of its own."""
-        self.parser.print_usage(self.stderr)
-        self.stderr.write(
-            f'{self.NAME}: say what to do; --help lists the commands\n')
-
-    def run(self, argv: list[str]) -> int:
-        """Run a subcommand; return its exit code."""
-        code = int(super().run(argv) or 0)
-        return 2 if self.interactive_mode and code else code
-
-
-def _read_options(files: Sequence[str], directories: Sequence[str],
-                  name: str | None) -> dict[str, Any]:
-    conf = cfg.CONF
-    if not files and not directories:
-        files = stores.where_glance_looks()
-    arguments = [f'--config-file={each}' for each in files]
-    arguments += [f'--config-dir={each}' for each in directories]
-    conf(arguments, project='glance', prog='glance-api',
-         default_config_files=[])
-    found = stores.names(conf)
-    if name is None:
-        if len(found) != 1:
-            raise exceptions.ConfigurationError(
-                f'enabled_backends has {len(found)} stores of type '
-                f'{stores.DRIVER} ({", ".join(found) or "none"}): '
-                'name one with --store' if found else
-                f'enabled_backends has no store of type {stores.DRIVER}: '
-                'check --config-file')
-        name = found[0]
-    elif name not in found:
-        raise exceptions.ConfigurationError(
-            f'enabled_backends has no store {name!r} of type '
-            f'{stores.DRIVER}; it has: {", ".join(found) or "none"}')
-    return stores.options(conf, name)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``easystack-image-manage``; return its exit code."""
-    return ManageApp().run(list(sys.argv[1:] if argv is None else argv))
+    """Run ``easystack-image-manage``; return its exit code.
+
+    All else is imported here, because that takes a moment: at a Ctrl-C, the
+    process just ends meanwhile.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from easystack_image.cmd import app
+
+    made = app.ManageApp()
+    signal.signal(signal.SIGINT, before)
+    return made.run(list(sys.argv[1:] if argv is None else argv))
 
 
 if __name__ == '__main__':

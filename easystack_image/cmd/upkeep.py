@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+import dataclasses
 
 from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
@@ -17,6 +18,8 @@ from easystack_image.cmd import base
 from easystack_image.cmd import columns
 from easystack_image.cmd import copies
 from easystack_image.cmd import plans
+
+_RESULTS = ('image', 'result', 'reason')
 
 
 class _OneOrAll(base.LongCommand, copies.CopiesCommand):
@@ -75,6 +78,13 @@ class Scrub(_OneOrAll):
                             help='Begin anew instead of going on.')
         return parser
 
+    def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
+        """Scrub, and tell what was done."""
+        if parsed_args.restart and parsed_args.image is not None:
+            raise base.WrongUse('--restart is for a scrub of all images; '
+                                'that of one image always begins anew')
+        return super().take_action(parsed_args)
+
     def one_engine(self) -> engine_module.Engine:
         """Return the engine: each can read an image back."""
         return self.engine()
@@ -113,6 +123,36 @@ class Repair(_OneOrAll):
     HELP = ('The id of an image; then its copies are listed afterwards. '
             'Default: all that need it.')
 
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add the arguments."""
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            '--dry-run', action='store_true',
+            help='Change nothing; list the images that would be repaired, '
+                 'and why. The copies of one image are read for that.')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
+        """Repair, or tell what would be repaired."""
+        if not parsed_args.dry_run:
+            return super().take_action(parsed_args)
+        needs: Mapping[str, _Need] = {}
+        if parsed_args.image is None:
+            engine = self.local()
+            with self.job(parsed_args, 'look') as job:
+                needs = _in_need(engine, job)
+        else:
+            image_id = validate.canonical_uuid(parsed_args.image)
+            reason = _reason(
+                self.one_engine().list_copies(image_id, verify=True),
+                int(self.store_app.store_options['copies']))
+            if reason:
+                needs = {image_id: _Need(0, reason)}
+        if not needs:
+            self.say('No image needs repair.')
+        return _RESULTS, [(image_id, 'would be repaired', need.reason)
+                          for image_id, need in needs.items()]
+
     def one_engine(self) -> engine_module.Engine:
         """Return the engine: each can repair an image."""
         return self.engine()
@@ -134,14 +174,24 @@ class Repair(_OneOrAll):
         if not todo:
             self.say('No image needs repair.')
         with self.job(parsed_args, 'repair') as job:
-            job.progress.begin(len(todo), sum(todo.values()))
+            job.progress.begin(len(todo), sum(need.size for need in
+                                              todo.values()))
             for image_id in todo:
                 job.check()
                 rows.append((image_id, *_repair(engine, image_id, job)))
                 job.progress.advance(1, 0)
         if any(result != 'repaired' for _, result, _ in rows):
             self.exit_code = base.NOT_GOOD
-        return ('image', 'result', 'reason'), rows
+        return _RESULTS, rows
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Need:
+    """Why an image is to be repaired."""
+
+    #: How many bytes have to be read.
+    size: int
+    reason: str
 
 
 def _repair(engine: local_engine.LocalEngine, image_id: str,
@@ -159,28 +209,50 @@ def _repair(engine: local_engine.LocalEngine, image_id: str,
 
 
 def _in_need(engine: local_engine.LocalEngine,
-             job: work.Job) -> Mapping[str, int]:
-    """Return the images that need repair, and how many bytes to read."""
+             job: work.Job) -> Mapping[str, _Need]:
+    """Return the images that need repair."""
     listed = inventory.take(engine.fleet)
     marked = {upload.image_id for upload in engine.repairer.marked()}
     job.progress.begin(len(listed.images), 0)
     todo = {}
     for image_id, found in sorted(listed.images.items()):
         job.check()
-        if (image_id in marked or len(found) < engine.copies
-                or _looks_bad(engine, image_id)):
-            todo[image_id] = sum(entry.size for entry in found.values())
+        reason = _looks(engine, image_id)
+        if image_id in marked:
+            reason = reason or 'it was found damaged when it was read'
+        elif len(found) < engine.copies:
+            reason = reason or f'{len(found)} of {engine.copies} copies'
+        if reason:
+            todo[image_id] = _Need(
+                sum(entry.size for entry in found.values()), reason)
         job.progress.advance(1, 0)
     return todo
 
 
-def _looks_bad(engine: local_engine.LocalEngine, image_id: str) -> bool:
+def _looks(engine: local_engine.LocalEngine, image_id: str) -> str:
+    """Return what shows to be wrong with an image, or ''.
+
+    By the names, manifests and sizes of its copies.
+    """
     try:
-        return any(copy.state in (engine_module.CopyState.DAMAGED,
-                                  engine_module.CopyState.MISSING)
-                   for copy in engine.list_copies(image_id))
+        return _reason(engine.list_copies(image_id), 0)
     except exceptions.ImageNotFound:
-        return False
+        return ''
+
+
+def _reason(found: Sequence[engine_module.Copy], wanted: int) -> str:
+    """Return why an image needs repair, or ''.
+
+    :param wanted: how many good copies there should be
+    """
+    bad = [f'{copy.device}: {copy.reason or copy.state.value}'
+           for copy in found
+           if copy.state in (engine_module.CopyState.DAMAGED,
+                             engine_module.CopyState.MISSING)]
+    good = sum(copy.state is engine_module.CopyState.GOOD for copy in found)
+    if not bad and good < wanted:
+        return f'{good} of {wanted} copies'
+    return '; '.join(bad)
 
 
 class Rebalance(plans.MovingCommand, base.LongCommand):

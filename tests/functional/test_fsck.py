@@ -253,6 +253,11 @@ class TestEncryptedLocations(FsckCase):
             result = self.fsck('--remove-orphans')
             self.assertEqual(1, result.returncode)
             self.assertIn(word, result.stderr)
+        self.glance.config_file.write_text(text)
+        result = self.fsck('--remove-orphans')
+        self.assertEqual(['deleted'], [
+            row['result'] for row in json.loads(result.stdout)])
+        self.check()
 
 
 class TestSeveralStores(FsckCase):

@@ -132,6 +132,11 @@ class DrainTest(moving.MovingCase):
         self.assertGreater(self.devices()['disk0']['copies'], 0)
         self.check_whole()
 
+    def test_cancel_with_force(self) -> None:
+        self.check_error(
+            self.manage('device', 'drain', '--cancel', self.leaving,
+                        '--force', self.leaving), '--force', code=2)
+
     def test_too_few_would_remain(self) -> None:
         self.done('device', 'drain', self.leaving)
         before = self.contents()

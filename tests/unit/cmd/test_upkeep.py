@@ -93,6 +93,11 @@ class ScrubTest(UpkeepCase):
         self.assertEqual(self.IMAGES,
                          self.row('scrub', '--restart')['images'])
 
+    def test_restart_of_one_image(self) -> None:
+        """There is nothing to go on with."""
+        self.check_error(self.manage('scrub', '--restart', max(self.images)),
+                         '--restart', code=2)
+
     def test_rate(self) -> None:
         """24 MiB at 12 MiB/s take two seconds."""
         began = self.clock()
@@ -140,6 +145,33 @@ class RepairTest(UpkeepCase):
         self.assertEqual([(flipped, 'repaired')],
                          [(row['image'], row['result']) for row in rows])
         self.check_whole()
+
+    def test_dry_run(self) -> None:
+        """It tells which and why, and changes nothing."""
+        flipped, dropped, longer = self.hurt()
+        engine = base.local_engine(self.paths[:3])
+        engine.request_repair(flipped)
+        engine.close()
+        before = self.contents()
+        rows = self.done('repair', '--dry-run').rows
+        self.assertEqual(
+            [(flipped, 'it was found damaged when it was read'),
+             (dropped, f'{self.paths[1]}: has no copy'),
+             (longer, f'{self.paths[2]}: data has {self.SIZE + 1} bytes, '
+                      f'not {self.SIZE}')],
+            [(row['image'], row['reason']) for row in rows])
+        self.assertEqual({'would be repaired'},
+                         {row['result'] for row in rows})
+        # Of one image, all is read.
+        row = self.row('repair', flipped, '--dry-run')
+        self.assertIn(f'{self.paths[0]}: block ', row['reason'])
+        result = self.done('repair', max(self.images), '--dry-run')
+        self.assertEqual([], result.rows)
+        self.assertIn('No image', result.errors)
+        after = self.contents()
+        self.assertEqual({name: data for name, (_, data) in before.items()},
+                         {name: data for name, (_, data) in after.items()})
+        self.assertEqual(3, len(self.done('repair').rows))
 
     def test_not_enough_devices(self) -> None:
         with moving.Away(self.paths[0]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from tests.unit.cmd import base
@@ -11,6 +12,19 @@ COMMANDS = ('device add', 'device drain', 'device init', 'device list',
             'device remove', 'device replace', 'copies list', 'copies show',
             'scrub', 'repair', 'rebalance', 'capacity', 'heal',
             'fsck', 'location')
+
+
+#: A signal that comes when the command imports its first library.
+_STOPPED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == 'cliff':
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+from easystack_image.cmd import manage
+sys.exit(manage.main())
+"""
 
 
 class UsageTest(base.CommandCase):
@@ -91,6 +105,13 @@ class UsageTest(base.CommandCase):
             'device', 'list', '--config-file', 'absent.conf',
             command=(sys.executable, '-m', 'easystack_image.cmd.manage'))
         self.check_error(result, 'absent.conf')
+
+    def test_stopped_before_it_began(self) -> None:
+        """Ctrl-C while modules are imported is no reason for a traceback."""
+        result = self.run_command('device', 'list', command=(
+            sys.executable, '-c', _STOPPED))
+        self.assertEqual((-signal.SIGINT, '', ''),
+                         (result.code, result.output, result.errors))
 
     def test_traceback_on_request(self) -> None:
         """It is for us, when an operator reports a fault."""

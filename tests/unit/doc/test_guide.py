@@ -8,7 +8,7 @@ import fixtures
 import testscenarios
 import testtools
 
-from easystack_image.cmd import manage
+from easystack_image.cmd import app as app_module
 from tests.unit.doc import guide
 
 PAGES = ('installing', 'devices', 'failures', 'upkeep', 'checking',
@@ -52,7 +52,7 @@ class CompleteTest(testtools.TestCase):
         text = (guide.SOURCE / 'operating' / 'commands.rst').read_text()
         examples = [step.text for step in guide.steps(text)
                     if step.kind == 'run']
-        for name in manage.COMMANDS:
+        for name in app_module.COMMANDS:
             self.assertIn(f'\n{name}\n{"-" * len(name)}\n', text)
             self.assertTrue(
                 any(each.startswith(f'easystack-image-manage {name}')
@@ -62,8 +62,8 @@ class CompleteTest(testtools.TestCase):
     def test_every_option_is_told(self) -> None:
         """Besides those that cliff gives to all."""
         text = (guide.SOURCE / 'operating' / 'commands.rst').read_text()
-        app = manage.ManageApp()
-        for name, factory in manage.COMMANDS.items():
+        app = app_module.ManageApp()
+        for name, factory in app_module.COMMANDS.items():
             section = text.partition(
                 f'\n{name}\n{"-" * len(name)}\n')[2].partition('\n----')[0]
             for action in factory(app, None, name).get_parser(name)._actions:

@@ -12,7 +12,7 @@ import unittest
 import fixtures
 import testtools
 
-from easystack_image.cmd import manage
+from easystack_image.cmd import app as app_module
 
 UNITS = Path(__file__).parents[3] / 'etc' / 'systemd'
 HEALER = UNITS / 'easystack-image-heal.service'
@@ -34,7 +34,7 @@ class HealerTest(testtools.TestCase):
         words = shlex.split(Unit(HEALER)['Service']['ExecStart'])
         self.assertEqual(['/usr/bin/env', 'easystack-image-manage'],
                          words[:2])
-        app = manage.ManageApp()
+        app = app_module.ManageApp()
         factory, name, rest = app.command_manager.find_command(words[2:])
         self.assertEqual(('heal', []), (name, rest))
         factory(app, None).get_parser(name).parse_args(rest)
