@@ -34,6 +34,17 @@ class Expiry:
 
     def __init__(self, fleet: fleet_module.Fleet) -> None:
         self._fleet = fleet
+        self._began = time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def _clock(self) -> float:
+        """Return the time, in seconds since the epoch, or an earlier one.
+
+        A clock that was set forward, by mistake or after it had been wrong,
+        makes nothing old in this process that was made under its eyes.
+        """
+        time_of_day, since_boot = self._began
+        return min(time.time(), time_of_day + time.clock_gettime(
+            time.CLOCK_BOOTTIME) - since_boot)
 
     def remove_quarantined(self, ttl: float) -> int:
         """Remove the copies that were put aside longer ago.
@@ -41,7 +52,7 @@ class Expiry:
         :param ttl: seconds
         :returns: how many were removed
         """
-        limit = time.time() - ttl
+        limit = self._clock() - ttl
 
         def remove(device: device_module.Device) -> int:
             with contextlib.closing(device.attach(
@@ -72,7 +83,7 @@ class Expiry:
         :param ttl: seconds
         :returns: how many uploads were forgotten
         """
-        limit = time.time() - ttl
+        limit = self._clock() - ttl
 
         def find(device: device_module.Device) -> dict[layout.Upload, float]:
             with contextlib.closing(device.attach(
@@ -148,7 +159,8 @@ def _remove_quarantined(attached: device_module.Attached,
             attached.directory(layout.TMP) as tmp:
         for name in os.listdir(quarantine):
             match = _ASIDE.fullmatch(name)
-            if match is None or int(match[1]) / 1e9 > limit:
+            if match is None or max(int(match[1]) / 1e9,
+                                    _put_aside_at(name, quarantine)) > limit:
                 continue
             # By way of tmp, where a sweep finds it after a crash.
             trash = layout.trash_name()
@@ -162,6 +174,16 @@ def _remove_quarantined(attached: device_module.Attached,
     return count
 
 
+def _put_aside_at(name: str, quarantine: int) -> float:
+    """Return when something was put in quarantine, or touched since.
+
+    The clock may have been wrong when it got its name; neither renaming it
+    nor copying the device from elsewhere keeps the time of the last change.
+    """
+    found = fsio.status(name, quarantine)
+    return max(found.st_mtime, found.st_ctime)
+
+
 def _marks(attached: device_module.Attached) -> dict[layout.Upload, float]:
     found = {}
     for shard in device_module.SHARDS:
@@ -170,7 +192,7 @@ def _marks(attached: device_module.Attached) -> dict[layout.Upload, float]:
             for name in os.listdir(directory):
                 upload = layout.upload_of_mark(name)
                 if upload is not None:
-                    found[upload] = os.stat(name, dir_fd=directory).st_mtime
+                    found[upload] = fsio.status(name, directory).st_mtime
     return found
 
 

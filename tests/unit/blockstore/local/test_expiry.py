@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
+
+import fixtures
 
 from easystack_image import exceptions
 from easystack_image.blockstore.local import expiry
+from easystack_image.blockstore.local import layout
 from tests.unit.blockstore.local import base
+
+DAY = 86400
+
+
+def set_forward(test: base.LabTest, seconds: float) -> None:
+    """Set the time of day forward until the test ends."""
+    real = time.time
+    test.useFixture(fixtures.MonkeyPatch('time.time',
+                                         lambda: real() + seconds))
 
 
 class RemoveMarksTest(base.EngineTest):
@@ -37,6 +50,12 @@ class RemoveMarksTest(base.EngineTest):
         self.assertEqual(0, self.expiry.remove_marks(60.0))
         self.assertEqual(1, len(self.marks('deleted', self.image)))
 
+    def test_they_stay_when_the_clock_is_set_forward(self) -> None:
+        self.engine.delete(self.image)
+        set_forward(self, 1000 * DAY)
+        self.assertEqual(0, self.expiry.remove_marks(180.0 * DAY))
+        self.assertEqual(1, len(self.marks('deleted', self.image)))
+
     def test_they_stay_while_a_device_is_away(self) -> None:
         self.delete_while_away()
         self.assertEqual(0, self.remove_marks())
@@ -57,3 +76,46 @@ class RemoveMarksTest(base.EngineTest):
         self.assertEqual(1, self.remove_marks())
         self.assertRaises(exceptions.ImageNotFound, self.engine.info,
                           self.image)
+
+
+class RemoveQuarantinedTest(base.LabTest):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.expiry = expiry.Expiry(self.fleet())
+
+    def put_aside(self, nanoseconds: int) -> None:
+        """Put something aside, at what is said to be this time."""
+        os.mkdir(f'{self.devices[0]}/{layout.QUARANTINE}/'
+                 f'{self.image_id()}.{nanoseconds}')
+
+    def left(self) -> int:
+        return len(self.names(self.devices[0], layout.QUARANTINE))
+
+    def test_they_go(self) -> None:
+        self.put_aside(time.time_ns())
+        # Files have the time of the last tick of the clock.
+        time.sleep(0.05)
+        self.assertEqual(1, self.expiry.remove_quarantined(0.0))
+        self.assertEqual(0, self.left())
+
+    def test_they_stay_while_they_are_young(self) -> None:
+        self.put_aside(time.time_ns())
+        self.assertEqual(0, self.expiry.remove_quarantined(60.0))
+
+    def test_they_stay_though_the_clock_was_behind(self) -> None:
+        """When they got their names."""
+        self.put_aside(10**9)
+        self.assertEqual(0, self.expiry.remove_quarantined(DAY))
+        self.assertEqual(1, self.left())
+
+    def test_they_stay_when_the_clock_is_set_forward(self) -> None:
+        self.put_aside(time.time_ns())
+        set_forward(self, 1000 * DAY)
+        self.assertEqual(0, self.expiry.remove_quarantined(30.0 * DAY))
+        self.assertEqual(1, self.left())
+
+    def test_they_stay_when_the_clock_is_set_back(self) -> None:
+        self.put_aside(time.time_ns())
+        set_forward(self, -1000 * DAY)
+        self.assertEqual(0, self.expiry.remove_quarantined(0.0))
