@@ -71,7 +71,8 @@ class ManageApp(app.App):
             self._options = _read_options(
                 self.options.config_file, self.options.config_dir,
                 self.options.store)
-            owner.check(self._options['devices'] or [])
+            owner.check(self._options['devices'] or [],
+                        self._options['io_timeout'])
         return self._options
 
     def interact(self) -> None:

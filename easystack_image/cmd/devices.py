@@ -100,7 +100,8 @@ class DeviceInit(_DeviceCommand):
         self.check_local(loading.load(options))
         provision.initialise(
             options['devices'] or [], parsed_args.path, parsed_args.zone,
-            parsed_args.weight, options['allow_shared_disk'])
+            parsed_args.weight, options['allow_shared_disk'],
+            options['io_timeout'])
         engine = self.local()
         engine.membership.remember()
         return table(engine)

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import functools
 import os
 import pwd
 
 from easystack_image import exceptions
+from easystack_image.blockstore.local import timed
 
 
-def check(paths: Sequence[str]) -> None:
+def check(paths: Sequence[str], timeout: float) -> None:
     """Refuse to work as root on devices that belong to somebody else.
 
     Glance runs as a user of its own, and operators tend to be root: what
     root left on a device (directories, copies, locks) would lock Glance out.
 
-    :param paths: of the devices; those that do not exist do not count
+    :param paths: of the devices; those that do not exist, or do not answer,
+        do not count
+    :param timeout: seconds that one operation on a device may take
     :raises easystack_image.exceptions.ConfigurationError: saying which user
         to be instead
     """
     if os.geteuid() != 0:
         return
-    for path in paths:
-        try:
-            user = os.stat(path).st_uid
-        except OSError:
+    found = timed.gather(
+        {path: functools.partial(os.stat, path) for path in paths}, timeout,
+        'device-owner')
+    for path, status in found.items():
+        if isinstance(status, Exception):
             # Whoever uses the device says what is wrong with it.
             continue
+        user = status.st_uid
         if user != 0:
             raise exceptions.ConfigurationError(
                 f'device {path} belongs to user {_name(user)}: run this '

@@ -18,6 +18,8 @@ import testscenarios
 
 from easystack_image import exceptions
 from easystack_image.blockstore.local import engine as local
+from easystack_image.blockstore.local import provision
+from easystack_image.cmd import owner
 from tests.faults import base
 from tests.functional import processes
 
@@ -419,6 +421,50 @@ class TestHangingLookUps(HangingCase):
         self.await_quiet(client, before)
         self.check_copies(engine, image_id, good=3)
         self.check_image(client, uri, DATA)
+
+
+class TestHangingPreparation(HangingCase):
+    """Commands that touch devices before there is a store."""
+
+    def check_init(self, *paths: str) -> None:
+        """See that preparing devices ends in time, and names the disk."""
+        with self.within(base.LIMIT):
+            error = self.assertRaises(
+                exceptions.ConfigurationError, provision.initialise, paths,
+                timeout=base.TIMEOUT)
+        self.assertIn(f'device {self.hanging[0].path} did not answer',
+                      str(error))
+        self.assertNotEqual(0, self.hanging[0].hung())
+
+    def test_everything(self) -> None:
+        self.make(1)
+        before = base.Footprint()
+        paths = [device.path for device in self.devices]
+        self.hang('*')
+        self.check_init(*paths)
+        with self.within(base.LIMIT):
+            owner.check(paths, base.TIMEOUT)
+        self.release()
+        before.await_nothing_added()
+        self.assertEqual([], provision.initialise(paths))
+
+    def test_a_new_device(self) -> None:
+        for call, where in (('mkdir', '/images/7f'), ('fsyncdir', ''),
+                            ('opendir', '^/$')):
+            self.hanging = [self.fuse()]
+            before = base.Footprint()
+            self.hang(call, where)
+            self.check_init(self.hanging[0].path)
+            self.release()
+            before.await_nothing_added()
+
+    def test_a_slow_one(self) -> None:
+        """Each call may take its time; all together take longer."""
+        device = self.fuse()
+        device.delay('mkdir', base.TIMEOUT / 100, '')
+        provision.initialise([device.path], timeout=base.TIMEOUT)
+        self.assertLess(256, device.hits())
+        self.assertEqual([], provision.initialise([device.path]))
 
 
 class TestPilingUp(HangingCase):

@@ -18,7 +18,7 @@ must not fill the root file system, and a foreign disk is not ours.
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 import contextlib
 import dataclasses
 import errno
@@ -34,6 +34,7 @@ import weakref
 from easystack_image import exceptions
 from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import placement
+from easystack_image.blockstore.local import timed
 
 IDENTITY = 'easystack-block.json'
 #: What the identity file of a device that left the set is called.
@@ -397,6 +398,7 @@ def _check_empty(path: str, fd: int) -> None:
 
 
 def _names(directory: str, dir_fd: int) -> list[str]:
+    timed.beat()
     try:
         with fsio.directory(directory, dir_fd) as fd:
             return os.listdir(fd)
@@ -411,8 +413,10 @@ def _make_tree(fd: int) -> None:
             fsio.mkdir(name, fd)
         with fsio.directory(name, fd) as directory:
             for shard in SHARDS if name in SHARDED else ():
+                timed.beat()
                 with contextlib.suppress(FileExistsError):
                     fsio.mkdir(shard, directory)
+            timed.beat()
             fsio.fsync(directory)
 
 
@@ -430,19 +434,10 @@ def disk_of(path: str) -> str:
     return block if os.path.isdir(block) else name
 
 
-def check_disks(paths: Iterable[str]) -> None:
+def refuse_shared(disks: Mapping[str, str]) -> None:
     """Refuse devices that lie on one disk.
 
-    Blocks as long as the disks do.
-
-    :raises easystack_image.exceptions.ConfigurationError: if two do
-    """
-    refuse_shared({path: disk_of(path) for path in paths})
-
-
-def refuse_shared(disks: Mapping[str, str]) -> None:
-    """Do the same with the disks of the devices, by path.
-
+    :param disks: as :func:`disk_of` names them, by the path of the device
     :raises easystack_image.exceptions.ConfigurationError: if two are one
     """
     paths = collections.defaultdict(list)

@@ -66,7 +66,8 @@ class Membership:
             be prepared
         """
         known, here = self._members.call()
-        provision.refuse_remembered(known, here, [path])
+        provision.refuse_remembered(known, here, [path],
+                                    self._fleet.timeout)
         self._prepare(path, device_module.new_identity(
             self._store_id(), zone, weight))
 
@@ -120,13 +121,13 @@ class Membership:
     def _prepare(self, path: str, identity: device_module.Identity) -> None:
         self._configured(path)
         self._check_directory(path)
-        device_module.initialise(path, identity)
+        provision.prepare(path, identity, self._fleet.timeout)
         self._members.refresh()
 
     def _check_directory(self, path: str) -> None:
         """Refuse a directory that cannot become a device."""
-        device_module.check_unused(path)
-        provision.refuse_nested(path)
+        provision.check_unused(path, self._fleet.timeout)
+        provision.ask([path], provision.refuse_nested, self._fleet.timeout)
         self._check_disk(path)
 
     def _check_disk(self, path: str) -> None:
@@ -417,7 +418,8 @@ class Membership:
                 'name an empty directory for the new one; or have the old '
                 f'one forgotten, with "device remove {was.device_id}", and '
                 '"rebalance"')
-        provision.refuse_remembered(known, {*here, was.device_id}, [new])
+        provision.refuse_remembered(known, {*here, was.device_id}, [new],
+                                    self._fleet.timeout)
         identity = device_module.new_identity(
             self._store_id(), zone or was.zone,
             was.weight if weight is None else weight)

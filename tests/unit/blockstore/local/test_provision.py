@@ -13,6 +13,7 @@ from easystack_image import exceptions
 from easystack_image.blockstore.local import device
 from easystack_image.blockstore.local import members
 from easystack_image.blockstore.local import provision
+from tests.contract import hanging
 from tests.contract import local
 from tests.unit.blockstore.local import base
 
@@ -50,6 +51,16 @@ class ProvisionTest(testtools.TestCase):
         # Once more does nothing.
         self.assertEqual([], provision.initialise(self.paths))
         self.assertEqual(found, [self.identity(path) for path in self.paths])
+
+    def test_device_that_hangs(self) -> None:
+        provision.initialise(self.paths)
+        with base.nothing_left_behind(), hanging.Hanging() as devices:
+            devices.hang(self.paths[1])
+            error = self.assertRaises(
+                exceptions.ConfigurationError, provision.initialise,
+                self.paths, timeout=0.5)
+        self.assertIn(f'device {self.paths[1]} did not answer within 0.5 s',
+                      str(error))
 
     def test_new_ones_join_the_set(self) -> None:
         one = device.new_identity(local.STORE_ID)
