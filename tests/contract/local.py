@@ -20,6 +20,7 @@ from easystack_image.blockstore.local import engine as engine_module
 from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import manifest
+from tests.contract import hanging
 from tests.contract import lab
 
 _NAMESPACE = uuid.UUID('6f1c4f2e-63c5-4d43-a7c2-0d2c6dbb1f5a')
@@ -127,13 +128,11 @@ class LocalLab(lab.Lab):
         self.devices = [f'{home}/disk{number}' for number in range(DEVICES)]
         self._away: set[str] = set()
         self._full: set[str] = set()
-        self._hung: set[str] = set()
         self._filling = False
+        self._hanging: hanging.Hanging | None = None
         self.addCleanup(self._give_back, home)
 
     def _give_back(self, home: str) -> None:
-        for device in list(self._hung):
-            self.wake(device)
         for device in list(self._away):
             self.bring_back(device)
         _POOL.give_back(home)
@@ -215,23 +214,15 @@ class LocalLab(lab.Lab):
         self._full.remove(device)
 
     def hang(self, device: str) -> None:
-        """Make whoever opens a device wait, until :meth:`wake`.
-
-        Opening a named pipe does that, as long as nobody writes to it.
-        """
-        who = f'{device}/{device_module.IDENTITY}'
-        os.rename(who, who + '.hidden')
-        os.mkfifo(who)
-        self._hung.add(device)
+        """Make whoever opens a device wait, until :meth:`wake`."""
+        if self._hanging is None:
+            self._hanging = self.useFixture(hanging.Hanging())
+        self._hanging.hang(device)
 
     def wake(self, device: str) -> None:
-        """Undo :meth:`hang`; who waited finds no sound identity."""
-        who = f'{device}/{device_module.IDENTITY}'
-        # Opened for both, which waits for nobody.
-        pipe = os.open(who, os.O_RDWR | os.O_NONBLOCK)
-        os.rename(who + '.hidden', who)
-        os.close(pipe)
-        self._hung.remove(device)
+        """Undo :meth:`hang`; who waited goes on."""
+        assert self._hanging is not None
+        self._hanging.wake(device)
 
     def plant(self, device: str, content: manifest.Manifest,
               data: bytes) -> None:

@@ -18,6 +18,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
 import signal
 import sys
 import threading
@@ -40,6 +41,8 @@ LIMIT = 0.02
 DELAY = 0.003
 #: How long to wait for what should come soon, in seconds.
 PATIENCE = 20.0
+#: Names of files that are there to be locked.
+_LOCK = re.compile('(commit|repair)[.][0-9a-f]{2}')
 
 #: Changes that Python reports by itself, whoever makes them.
 _AUDITED = {'os.mkdir', 'os.rename', 'os.remove', 'os.rmdir', 'os.truncate',
@@ -114,7 +117,7 @@ class Counter:
         if event in _AUDITED or (
                 event == 'open' and isinstance(arguments[2], int)
                 and arguments[2] & os.O_CREAT
-                and not name.startswith('locks/')):
+                and not _LOCK.fullmatch(name)):
             self._tell(bypassed=f'{event} {name}')
 
     def _call(self, name: str, real: Callable[..., Any],

@@ -145,8 +145,7 @@ def _entries(attached: Attached,
     for name in names(attached, directory):
         timed.beat()
         with contextlib.suppress(FileNotFoundError):
-            yield name, os.stat(f'{directory}/{name}', dir_fd=attached.fd,
-                                follow_symlinks=False)
+            yield name, fsio.status(f'{directory}/{name}', attached.fd)
 
 
 def root(attached: Attached) -> list[Problem]:
@@ -306,8 +305,7 @@ def _files(attached: Attached, judge: _Judge,
     oddities: list[Problem] = []
     written_at = 0.0
     with contextlib.suppress(FileNotFoundError):
-        written_at = os.stat(place, dir_fd=attached.fd,
-                             follow_symlinks=False).st_mtime
+        written_at = fsio.status(place, attached.fd).st_mtime
     for name, status in _entries(attached, place):
         if name in (layout.DATA, layout.MANIFEST):
             oddities += judge.look(f'{place}/{name}', status, False,

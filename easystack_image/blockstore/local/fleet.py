@@ -527,11 +527,17 @@ def inspect(finding: Finding, image_id: str) -> None:
     """
     try:
         with finding.attached.directory(
-                layout.copy_directory(image_id)) as directory:
-            _examine(finding, directory, image_id)
+                layout.images_directory(image_id)) as images:
+            _inspect(finding, images, image_id)
     except FileNotFoundError:
         # No copy; _examine() lets this one not through.
         pass
+
+
+def _inspect(finding: Finding, images: int, image_id: str) -> None:
+    try:
+        with fsio.directory(image_id, images) as directory:
+            _examine(finding, directory, image_id)
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
@@ -542,8 +548,7 @@ def _examine(finding: Finding, directory: int, image_id: str) -> None:
     try:
         finding.manifest = manifest_module.unpack(fsio.read_file(
             layout.MANIFEST, directory, manifest_module.MAX_LENGTH))
-        finding.data = os.open(layout.DATA, os.O_RDONLY | os.O_CLOEXEC
-                               | os.O_NOFOLLOW, dir_fd=directory)
+        finding.data = fsio.open_file(layout.DATA, directory)
     except manifest_module.UnknownVersionError as error:
         # Not damage: a later release wrote it, and can read it.
         raise exceptions.DeviceError(finding.path, str(error)) from error
@@ -562,7 +567,7 @@ def _examine(finding: Finding, directory: int, image_id: str) -> None:
         finding.manifest = None
         finding.foreign = True
         return
-    finding.verified_at = os.stat(layout.MANIFEST, dir_fd=directory).st_mtime
+    finding.verified_at = fsio.status(layout.MANIFEST, directory).st_mtime
     status = os.fstat(finding.data)
     finding.size = status.st_size
     finding.allocated = status.st_blocks * 512

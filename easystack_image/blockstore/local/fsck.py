@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 import contextlib
 import functools
-import os
 from typing import TypeVar
 
 from easystack_image import exceptions
 from easystack_image.blockstore.local import census
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
+from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import judging
 from easystack_image.blockstore.local import layout
@@ -136,14 +136,9 @@ class Checker:
 
         As pairs of a device and a name.
         """
-        def look(device: device_module.Device) -> list[str]:
-            claim = sweep.claim(device.attach(self._fleet.store_id))
-            try:
-                return list(claim.leftovers)
-            finally:
-                claim.close()
-
-        found, failures = self._fleet.run(look, paths=self._usable)
+        found, failures = self._fleet.run(
+            lambda device: sweep.leftovers(device, self._fleet.store_id),
+            paths=self._usable)
         self._failures |= failures
         return {(path, name) for path, names in found.items()
                 for name in names}
@@ -299,6 +294,7 @@ def _measure(attached: device_module.Attached, shard: str,
     size = 0
     for name in names if sizes else ():
         with contextlib.suppress(OSError):
-            size += os.stat(f'{layout.IMAGES}/{shard}/{name}/{layout.DATA}',
-                            dir_fd=attached.fd, follow_symlinks=False).st_size
+            size += fsio.status(
+                f'{layout.IMAGES}/{shard}/{name}/{layout.DATA}',
+                attached.fd).st_size
     return names, size

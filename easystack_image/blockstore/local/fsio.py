@@ -21,23 +21,57 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 #: What the name of a file ends with while it is being replaced.
 NEW = '.new'
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def open_directory(path: str, dir_fd: int | None = None) -> int:
     """Open a directory for use as ``dir_fd`` and for :func:`fsync`.
 
-    Within a device, that is with ``dir_fd``, a link is not followed: nothing
-    that lies on a device may lead out of it.
+    Within a device, that is with ``dir_fd``, no link is followed, at the end
+    of the path or before: nothing that lies on a device may lead out of it.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    if dir_fd is not None:
-        flags |= os.O_NOFOLLOW
-    return os.open(path, flags, dir_fd=dir_fd)
+    if dir_fd is None:
+        return os.open(path, _DIRECTORY)
+    with parent(path, dir_fd) as (fd, name):
+        return _step(name, fd, path)
+
+
+@contextlib.contextmanager
+def parent(path: str, dir_fd: int) -> Iterator[tuple[int, str]]:
+    """Open the directory in which a path within a device ends.
+
+    Step by step, as no step may be a link; Python has no openat2(2).
+
+    :returns: its descriptor, and the last name of the path
+    """
+    *steps, name = path.split('/')
+    fd = dir_fd
+    try:
+        for step in steps:
+            above, fd = fd, _step(step, fd, path)
+            if above != dir_fd:
+                os.close(above)
+        yield fd, name
+    finally:
+        if fd != dir_fd:
+            os.close(fd)
+
+
+def _step(name: str, dir_fd: int, path: str) -> int:
+    try:
+        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+            raise
+        raise NotADirectoryError(
+            errno.ENOTDIR, f'{path}: {name} is a file or a link, not a '
+            'directory') from None
 
 
 @contextlib.contextmanager
@@ -168,13 +202,30 @@ def touch(name: str, seconds: float, dir_fd: int) -> None:
     os.utime(name, (seconds, seconds), dir_fd=dir_fd, follow_symlinks=False)
 
 
+def open_file(name: str, dir_fd: int) -> int:
+    """Open a file for reading, at once, or not at all.
+
+    What stands in the place of a file may make its readers wait for ever (a
+    pipe), or lead elsewhere (a link).  OSError is raised for a link (ELOOP)
+    and for all else that is no plain file (EINVAL; ENXIO for a socket).
+    """
+    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+                 | os.O_NONBLOCK, dir_fd=dir_fd)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, f'{name} is not a regular file')
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
 def read_file(name: str, dir_fd: int, limit: int) -> bytes:
     """Read a whole file.
 
     :param limit: the most bytes it may have; more raise OSError (EFBIG)
     """
-    fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW,
-                 dir_fd=dir_fd)
+    fd = open_file(name, dir_fd)
     try:
         size = os.fstat(fd).st_size
         if size > limit:
@@ -188,19 +239,25 @@ def read_file(name: str, dir_fd: int, limit: int) -> bytes:
         os.close(fd)
 
 
-def exists(name: str, dir_fd: int) -> bool:
-    """Tell whether a name exists; links are not followed."""
+def status(path: str, dir_fd: int) -> os.stat_result:
+    """Return the status of what is at a path; no links are followed."""
+    with parent(path, dir_fd) as (fd, name):
+        return os.stat(name, dir_fd=fd, follow_symlinks=False)
+
+
+def exists(path: str, dir_fd: int) -> bool:
+    """Tell whether there is something at a path; no links are followed."""
     try:
-        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+        status(path, dir_fd)
     except FileNotFoundError:
         return False
     return True
 
 
-def on_disk(status: os.stat_result) -> bool:
+def on_disk(found: os.stat_result) -> bool:
     """Tell whether the file system of a file lies on a block device.
 
     Others (FUSE, NFS) may have to ask somebody where the kernel itself knows
     the answer of those: what is in the page cache, or who has a lock.
     """
-    return os.major(status.st_dev) != 0
+    return os.major(found.st_dev) != 0

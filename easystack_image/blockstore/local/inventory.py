@@ -14,6 +14,7 @@ import os
 from easystack_image import exceptions
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
+from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import manifest as manifest_module
 from easystack_image.blockstore.local import timed
@@ -111,25 +112,19 @@ def _images(attached: device_module.Attached) -> dict[str, Entry]:
 
 def _names(directory: int, shard: str) -> list[str]:
     timed.beat()
-    fd = os.open(shard, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-                 | os.O_CLOEXEC, dir_fd=directory)
-    try:
+    with fsio.directory(shard, directory) as fd:
         return os.listdir(fd)
-    finally:
-        os.close(fd)
 
 
 def _entry(images: int, place: str) -> Entry:
     size = allocated = 0
     verified_at, whole = 0.0, False
     # What is missing or odd is found by whoever looks closer.
-    with contextlib.suppress(OSError):
-        data = os.stat(f'{place}/{layout.DATA}', dir_fd=images,
-                       follow_symlinks=False)
+    with contextlib.suppress(OSError), \
+            fsio.directory(place, images) as directory:
+        data = fsio.status(layout.DATA, directory)
         size, allocated = data.st_size, data.st_blocks * 512
-        manifest = os.open(f'{place}/{layout.MANIFEST}', os.O_RDONLY
-                           | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-                           dir_fd=images)
+        manifest = fsio.open_file(layout.MANIFEST, directory)
         try:
             status = os.fstat(manifest)
             verified_at = status.st_mtime

@@ -58,9 +58,10 @@ class File:
 def open_file(device: device_module.Device, store_id: str | None,
               name: str) -> File:
     """Open the file of a lock on a device; create it if need be."""
-    with contextlib.closing(device.attach(store_id)) as attached:
-        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-                     | os.O_NOFOLLOW, fsio.FILE_MODE, dir_fd=attached.fd)
+    with contextlib.closing(device.attach(store_id)) as attached, \
+            fsio.parent(name, attached.fd) as (directory, file):
+        fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                     | os.O_NOFOLLOW, fsio.FILE_MODE, dir_fd=directory)
         try:
             return File(attached.identity, fd, fsio.on_disk(os.fstat(fd)))
         except BaseException:

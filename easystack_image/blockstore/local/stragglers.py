@@ -20,6 +20,7 @@ import os
 from easystack_image import exceptions
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
+from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import removal
@@ -127,12 +128,11 @@ class Stragglers:
 def _deleted_at(attached: device_module.Attached, image_id: str) -> float:
     """Return when an upload of an image was marked as deleted first."""
     with attached.directory(layout.deleted_directory(image_id)) as marks:
-        return min((os.stat(name, dir_fd=marks).st_mtime
+        return min((fsio.status(name, marks).st_mtime
                     for name in os.listdir(marks)
                     if name.startswith(f'{image_id}.')), default=math.inf)
 
 
 def _written_at(attached: device_module.Attached, image_id: str) -> float:
     """Return when the files of a copy were made, or one was taken away."""
-    return os.stat(layout.copy_directory(image_id), dir_fd=attached.fd,
-                   follow_symlinks=False).st_mtime
+    return fsio.status(layout.copy_directory(image_id), attached.fd).st_mtime

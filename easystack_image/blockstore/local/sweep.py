@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 import contextlib
 import dataclasses
 import errno
@@ -41,6 +41,8 @@ Attached = device_module.Attached
 #: Files that are replaced now and then.
 REPLACED = (device_module.IDENTITY, members.MEMBERS, status.STATUS,
             scrub.STATE)
+#: How many leftovers of a device are held open at once.
+MOST = 16
 #: Seconds that a look at everything on a device may take.
 LONG = 600.0
 
@@ -63,6 +65,8 @@ class Claim:
     #: Manifests of complete uploads, None for everything else, by name.
     leftovers: dict[str, manifest_module.Manifest | None]
     locks: list[int]
+    #: Whether there may be more than was claimed.
+    more: bool = False
 
     def close(self) -> None:
         """Let go of the device and the locks."""
@@ -72,14 +76,25 @@ class Claim:
         self.attached.close()
 
 
-def claim(attached: Attached) -> Claim:
-    """Claim what is left over on a device; takes over ``attached``."""
+def claim(attached: Attached, known: Collection[str] = ()) -> Claim:
+    """Claim what is left over on a device, or some of it.
+
+    At most :data:`MOST` at once: each is held open.
+
+    :param attached: the device; it is taken over
+    :param known: names of what was claimed before
+    """
     result = Claim(attached, {}, [])
     try:
         with attached.directory(layout.TMP) as tmp:
             # Exclusive: see CopyWriter.begin().
             fcntl.flock(tmp, fcntl.LOCK_EX)
             for name in filter(layout.is_ours, os.listdir(tmp)):
+                if name in known:
+                    continue
+                if len(result.leftovers) >= MOST:
+                    result.more = True
+                    break
                 try:
                     with fsio.directory(name, tmp) as directory:
                         if _lock_data(directory, result.locks):
@@ -100,22 +115,38 @@ def claim(attached: Attached) -> Claim:
 def _lock_data(directory: int, locks: list[int]) -> bool:
     """Tell whether no process has the data file locked."""
     try:
-        fd = os.open(layout.DATA, os.O_RDONLY | os.O_CLOEXEC
-                     | os.O_NOFOLLOW, dir_fd=directory)
+        fd = fsio.open_file(layout.DATA, directory)
     except FileNotFoundError:
         # Killed before it was created, or while it was being removed.
         return True
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EINVAL):
             raise
-        # A link or a socket: no process of ours made it.
+        # A link, a pipe and the like: no process of ours made it.
         return True
-    locks.append(fd)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        os.close(fd)
         return False
+    except BaseException:
+        os.close(fd)
+        raise
+    locks.append(fd)
     return True
+
+
+def leftovers(device: device_module.Device,
+              store_id: str | None) -> list[str]:
+    """Return the names of all that is left over on a device."""
+    found: list[str] = []
+    more = True
+    while more:
+        with contextlib.closing(claim(device.attach(store_id),
+                                      found)) as some:
+            found += some.leftovers
+            more = some.more
+    return found
 
 
 class Sweeper:
@@ -142,16 +173,27 @@ class Sweeper:
     def sweep_uploads(self) -> None:
         """Settle the uploads of processes that are gone."""
         self._fleet.run(self._discard_unfinished)
-        claims, failures = self._fleet.run(
-            lambda device: claim(device.attach(self._fleet.store_id)),
-            Claim.close)
-        self._log(failures)
-        for path, each in claims.items():
-            try:
-                for name, manifest in each.leftovers.items():
-                    self._try_settle(path, each.attached, name, manifest)
-            finally:
-                each.close()
+        tried: dict[str, set[str]] = {path: set()
+                                      for path in self._fleet.devices}
+        paths = list(tried)
+        while paths:
+            claims, failures = self._fleet.run(
+                lambda device: claim(device.attach(self._fleet.store_id),
+                                     tried[device.path]),
+                Claim.close, paths)
+            self._log(failures)
+            with contextlib.ExitStack() as stack:
+                for each in claims.values():
+                    stack.callback(each.close)
+                for path, each in claims.items():
+                    tried[path].update(each.leftovers)
+                    self._settle_all(path, each)
+            paths = [path for path, each in claims.items() if each.more]
+
+    def _settle_all(self, path: str, claimed: Claim) -> None:
+        for name, manifest in claimed.leftovers.items():
+            self._try_settle(path, claimed.attached, name, manifest)
+        claimed.close()
 
     def _discard_unfinished(self, device: device_module.Device) -> None:
         """Remove files of the root directory that were being replaced."""
@@ -310,7 +352,7 @@ def _complete(name: str, directory: int) -> manifest_module.Manifest | None:
     try:
         manifest = manifest_module.unpack(fsio.read_file(
             layout.MANIFEST, directory, manifest_module.MAX_LENGTH))
-        data = os.stat(layout.DATA, dir_fd=directory, follow_symlinks=False)
+        data = fsio.status(layout.DATA, directory)
     except (OSError, manifest_module.ManifestError):
         return None
     return (manifest if stat.S_ISREG(data.st_mode)
@@ -324,8 +366,7 @@ def _make_durable(name: str, tmp: int) -> None:
     synced; the data was durable before.
     """
     with fsio.directory(name, tmp) as directory:
-        fd = os.open(layout.MANIFEST, os.O_RDONLY | os.O_CLOEXEC
-                     | os.O_NOFOLLOW, dir_fd=directory)
+        fd = fsio.open_file(layout.MANIFEST, directory)
         try:
             fsio.fsync(fd)
         finally:

@@ -24,9 +24,9 @@ from oslo_config import cfg
 from oslo_context import context as oslo_context
 import testtools
 
-from easystack_image.blockstore.local import device
 from easystack_image.blockstore.local import provision
 from easystack_image.store import driver
+from tests.contract import hanging
 
 MIB = 1024 * 1024
 BACKEND = 'copies'
@@ -108,19 +108,10 @@ class Devices:
     @contextlib.contextmanager
     def hanging(self, *numbers: int) -> Iterator[None]:
         """Make devices hang for a while: reading their identity blocks."""
-        for number in numbers:
-            name = self.paths[number] / device.IDENTITY
-            name.rename(name.with_suffix('.kept'))
-            os.mkfifo(name)
-        try:
-            yield
-        finally:
+        with hanging.Hanging() as those:
             for number in numbers:
-                name = self.paths[number] / device.IDENTITY
-                # Its readers, if there are any, get to the end of it.
-                with contextlib.suppress(OSError):
-                    os.close(os.open(name, os.O_WRONLY | os.O_NONBLOCK))
-                name.with_suffix('.kept').rename(name)
+                those.hang(self.paths[number])
+            yield
 
 
 @functools.cache

@@ -260,6 +260,29 @@ class FilesTest(base.EngineTest):
         self.assertEqual(info, self.engine.info(image))
         self.assertEqual(3, self.lab.put_aside(image))
 
+    def test_nothing_goes_out_by_a_link(self) -> None:
+        """Wherever somebody put one: the device cannot be used then."""
+        elsewhere = self.useFixture(fixtures.TempDir()).path
+        image_id = self.image_id()
+        for name in (layout.images_directory(image_id), layout.IMAGES,
+                     layout.TMP):
+            place = f'{self.devices[0]}/{name}'
+            there = f'{elsewhere}/{name.replace("/", "-")}'
+            shutil.copytree(place, there)
+            before = sorted(os.walk(there))
+            os.rename(place, place + '.real')
+            os.symlink(there, place)
+            self.store(b'data', image_id)
+            self.assertEqual(b'data', self.read(image_id))
+            self.assertNotIn(self.devices[0], [
+                copy.device for copy in self.engine.list_copies(image_id)
+                if not copy.reason])
+            self.engine.delete(image_id)
+            self.engine.sweeper.sweep()
+            self.assertEqual(before, sorted(os.walk(there)))
+            os.unlink(place)
+            os.rename(place + '.real', place)
+
     def test_list_images_knows_its_own(self) -> None:
         info = self.store(b'data')
         for name in ('README', 'lost+found', info.image_id.upper(),

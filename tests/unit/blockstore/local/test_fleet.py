@@ -501,6 +501,30 @@ class LookTest(base.LabTest):
                 self.image)
         self.assertIn('version 2', str(error))
 
+    def test_pipes_instead_of_files(self) -> None:
+        for name in (layout.DATA, layout.MANIFEST):
+            os.rename(f'{self.place}{name}', f'{self.place}{name}.real')
+            os.mkfifo(f'{self.place}{name}')
+            self.assertDamaged('not a regular file')
+            os.rename(f'{self.place}{name}.real', f'{self.place}{name}')
+
+    def test_directories_that_are_links(self) -> None:
+        """What is there is not ours, nor any fault of the copy."""
+        elsewhere = self.useFixture(fixtures.TempDir()).path
+        shard = layout.shard(self.image)
+        for name in (f'images/{shard}', f'deleted/{shard}', 'images',
+                     'deleted'):
+            place = f'{self.devices[0]}/{name}'
+            shutil.copytree(place, f'{elsewhere}/there')
+            os.rename(place, place + '.real')
+            os.symlink(f'{elsewhere}/there', place)
+            with base.nothing_left_behind():
+                error = self.assertRaises(NotADirectoryError, self.look)
+            self.assertIn(name.split('/')[-1], str(error))
+            os.unlink(place)
+            os.rename(place + '.real', place)
+            shutil.rmtree(f'{elsewhere}/there')
+
     def test_shortage_of_descriptors_is_not_damage(self) -> None:
         def fail(name: str, dir_fd: int, limit: int) -> bytes:
             raise OSError(24, 'Too many open files')

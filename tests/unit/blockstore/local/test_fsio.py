@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
+import socket
 import stat
 import threading
 
@@ -42,6 +44,50 @@ class FsioTest(HomeTest):
                           self.fd)
         self.assertRaises(FileNotFoundError, fsio.open_directory, 'no',
                           self.fd)
+
+    def test_no_link_is_followed_on_the_way(self) -> None:
+        elsewhere = self.useFixture(fixtures.TempDir()).path
+        os.makedirs(f'{elsewhere}/inner/most')
+        os.makedirs(f'{self.home}/real/inner')
+        os.symlink(elsewhere, f'{self.home}/real/link')
+        fsio.write_file('file', b'', self.fd)
+        with base.nothing_left_behind():
+            for path in ('real/link/inner', 'real/link/inner/most',
+                         'file/inner', 'real/link/none'):
+                for call in (fsio.open_directory, fsio.status, fsio.exists):
+                    error = self.assertRaises(NotADirectoryError, call, path,
+                                              self.fd)
+                    self.assertIn(f'{path}: ', str(error))
+            self.assertRaises(NotADirectoryError, fsio.open_directory,
+                              'real/link', self.fd)
+            self.assertRaises(FileNotFoundError, fsio.status, 'no/no/file',
+                              self.fd)
+            self.assertFalse(fsio.exists('no/no/file', self.fd))
+            self.assertTrue(fsio.exists('real/link', self.fd))
+            with fsio.directory('real/inner', self.fd) as fd:
+                self.assertEqual(os.stat(f'{self.home}/real/inner').st_ino,
+                                 os.fstat(fd).st_ino)
+
+    def test_only_plain_files_are_opened_as_such(self) -> None:
+        """Nobody waits for what stands in the place of one."""
+        os.mkfifo(f'{self.home}/pipe')
+        os.mkdir(f'{self.home}/directory')
+        os.symlink('file', f'{self.home}/link')
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(f'{self.home}/socket')
+        fsio.write_file('file', b'some', self.fd)
+        with base.nothing_left_behind():
+            for name, number in (('pipe', errno.EINVAL),
+                                 ('directory', errno.EINVAL),
+                                 ('link', errno.ELOOP),
+                                 ('socket', errno.ENXIO),
+                                 ('none', errno.ENOENT)):
+                for call in (fsio.open_file,
+                             functools.partial(fsio.read_file, limit=9)):
+                    error = self.assertRaises(OSError, call, name,
+                                              dir_fd=self.fd)
+                    self.assertEqual(number, error.errno, name)
+            self.assertEqual(b'some', fsio.read_file('file', self.fd, 9))
 
     def test_descriptors_are_not_inherited(self) -> None:
         self.assertFalse(os.get_inheritable(self.fd))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import shutil
 import threading
 import time
@@ -86,6 +87,26 @@ class UploadsTest(SweepTest):
         self.assertEqual([], self.tmp())
         self.assertEqual([], self.lab.holders(self.image))
         self.assertIn('Removed the leftover', self.log.output)
+
+    def test_more_than_may_be_held_open(self) -> None:
+        for _ in range(150):
+            self.leave(self.devices[0])
+        kept = self.leave(self.devices[0])
+        fd = os.open(f'{self.devices[0]}/{layout.TMP}/{kept}/{layout.DATA}',
+                     os.O_RDWR)
+        self.addCleanup(os.close, fd)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE,
+                        (soft, hard))
+        with base.nothing_left_behind():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (
+                max(map(int, os.listdir('/proc/self/fd'))) + 60, hard))
+            self.assertEqual(150, len(sweep.leftovers(
+                self.sweeper._fleet.devices[self.devices[0]],
+                local.STORE_ID)))
+            self.sweeper.sweep_uploads()
+        self.assertEqual([kept], self.tmp())
 
     def test_complete_but_never_committed(self) -> None:
         self.leave_complete(*self.devices[:3])
