@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import random
 from typing import Any
 from unittest import mock
 import uuid
@@ -425,6 +426,38 @@ class DamageTest(EngineTest):
         self.engine.list_copies(info.image_id, verify=True)
         after = self.engine.list_copies(info.image_id)[0].verified_at
         self.assertLess(before, after)
+
+
+class ZerosTest(EngineTest):
+    """Blocks that are all zeros are neither written nor read."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.data = (bytes(3 * MIB) + noise(2 * MIB) + bytes(90 * MIB)
+                     + noise(MIB, 2) + bytes(5 * MIB + 7))
+        self.image = self.store(self.data).image_id
+
+    def test_any_range(self) -> None:
+        draw = random.Random(3)
+        size = len(self.data)
+        self.assertTrue(self.read(self.image) == self.data)
+        for _ in range(30):
+            offset = draw.randrange(size)
+            length = draw.choice([draw.randrange(10), draw.randrange(size)])
+            self.assertTrue(self.read(self.image, offset, length)
+                            == self.data[offset:offset + length],
+                            (offset, length))
+
+    def test_something_where_zeros_should_be(self) -> None:
+        """A download is right nevertheless; a scrub finds it."""
+        with rbd.Image(self.ioctx, self.image, read_only=True) as image:
+            prefix = image.block_name_prefix()
+        self.ioctx.write(f'{prefix}.{6:016x}', b'?', 5)
+        self.assertTrue(self.read(self.image) == self.data)
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+        for copy in self.engine.list_copies(self.image, verify=True):
+            self.assertIs(contract.DAMAGED, copy.state)
 
 
 class WriteTest(EngineTest):

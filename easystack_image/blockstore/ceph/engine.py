@@ -286,7 +286,10 @@ class CephEngine(engine.Engine):
             fault = found.damage
             if verify and not fault:
                 fault = self._verifier.read(image_id).fault
-            return [self._describe(copy, found, fault) for copy in copies]
+            verified_at = (0.0 if found.manifest is None else
+                           self._verifier.verified_at(found.upload))
+            return [_describe(copy, found, fault, verified_at)
+                    for copy in copies]
 
     def _lacking(self, cluster: connection.Cluster) -> frozenset[str]:
         try:
@@ -296,20 +299,6 @@ class CephEngine(engine.Engine):
             LOG.warning('It cannot be told which placement groups are '
                         'degraded: %s', error)
             return frozenset()
-
-    def _describe(self, copy: engine.Copy, found: images.Found,
-                  fault: str) -> engine.Copy:
-        state, reason = copy.state, copy.reason
-        if fault:
-            state, reason = engine.CopyState.DAMAGED, fault
-        elif found.manifest is None and not reason:
-            reason = ('written by another driver, so its bytes cannot be '
-                      'verified')
-        there = copy.state is engine.CopyState.GOOD
-        return dataclasses.replace(
-            copy, state=state, reason=reason, size=found.size if there else 0,
-            verified_at=0.0 if found.manifest is None else
-            self._verifier.verified_at(found.upload))
 
     def repair(self, image_id: str) -> list[engine.Copy]:
         """See :meth:`easystack_image.blockstore.engine.Engine.repair`.
@@ -390,6 +379,20 @@ def _canonical(image_id: str,
     if generation is not None:
         generation = validate.canonical_uuid(generation, 'generation')
     return image_id, generation
+
+
+def _describe(copy: engine.Copy, found: images.Found, fault: str,
+              verified_at: float) -> engine.Copy:
+    """Add what is known of an image to what is known of its copy."""
+    state, reason = copy.state, copy.reason
+    if fault:
+        state, reason = engine.CopyState.DAMAGED, fault
+    elif found.manifest is None and not reason:
+        reason = 'written by another driver, so its bytes cannot be verified'
+    there = copy.state is engine.CopyState.GOOD
+    return dataclasses.replace(copy, state=state, reason=reason,
+                               size=found.size if there else 0,
+                               verified_at=verified_at)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import crc32c
 
 from easystack_image import exceptions
 from easystack_image.blockstore import engine
+from easystack_image.blockstore import pipeline
 from easystack_image.blockstore.ceph import bindings
 from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.local import checksums
@@ -28,6 +29,10 @@ BLOCK_SIZE = manifest_module.BLOCK_SIZE
 #: How much one read asks for, in bytes: whole blocks.  Longer reads are no
 #: faster, and librados' buffers for them take several times as much memory.
 READ_SIZE = BLOCK_SIZE
+#: How long a piece of zeros is at most, in bytes, and how many of them may
+#: wait for the consumer: they share their memory.
+ZERO_SIZE = pipeline.CHUNK_SIZE
+ZERO_PIECES = 64
 
 
 class _Piece:
@@ -90,6 +95,8 @@ class CephReader(engine.Reader):
         #: bounds of blocks.
         self._ahead = begin - begin % BLOCK_SIZE
         self._stop = min(-(-end // BLOCK_SIZE) * BLOCK_SIZE, self.info.size)
+        #: How many pieces there are that had to be read.
+        self._reading = 0
         self._pieces: collections.deque[_Piece] = collections.deque()
         self._ready: collections.deque[bytes] = collections.deque()
         self._failure: exceptions.BlockStoreError | None = None
@@ -123,8 +130,10 @@ class CephReader(engine.Reader):
             piece = self._pieces[0]
             data = self._wait(piece)
             self._pieces.popleft()
-            good = (piece.length if piece.known
-                    else self._verify(piece.begin, data))
+            good = piece.length
+            if not piece.known:
+                self._reading -= 1
+                good = self._verify(piece.begin, data)
             if good < piece.length:
                 data = self._again(piece, data, good)
             self._hand_out(piece.begin, data)
@@ -138,8 +147,10 @@ class CephReader(engine.Reader):
 
     def _fill(self) -> None:
         """Begin as many reads as may be under way."""
-        while self._ahead < self._stop and (
-                len(self._pieces) < self._cluster.settings.queue_depth):
+        depth = self._cluster.settings.queue_depth
+        # Zeros cost nothing, so reads go on beyond them.
+        while (self._ahead < self._stop and self._reading < depth
+               and len(self._pieces) < depth + ZERO_PIECES):
             stop, zero = self._next()
             piece = _Piece(self._found.image, self._ahead,
                            stop - self._ahead)
@@ -147,6 +158,7 @@ class CephReader(engine.Reader):
                 piece.be_zeros()
             else:
                 self._submit(piece)
+                self._reading += 1
             self._pieces.append(piece)
             self._ahead = stop
 
@@ -157,7 +169,7 @@ class CephReader(engine.Reader):
         """
         zero = self._found.zeros.zero
         kind = zero(self._ahead // BLOCK_SIZE)
-        most = min(self._ahead - self._ahead % READ_SIZE + READ_SIZE,
+        most = min(self._ahead + (ZERO_SIZE if kind else READ_SIZE),
                    self._stop)
         stop = self._ahead + BLOCK_SIZE
         while stop < most and zero(stop // BLOCK_SIZE) == kind:
