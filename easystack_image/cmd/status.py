@@ -7,6 +7,7 @@ the check itself failed.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import importlib.metadata
 import re
@@ -184,11 +185,35 @@ def main(argv: Sequence[str] | None = None) -> int:
             cfg.CONF, 'glance', Checks(cfg.CONF), arguments,
             stores.where_glance_looks())
     except (cfg.Error, OSError, UnicodeError) as error:
-        sys.stderr.write(f'The configuration cannot be read: {error}\n')
+        sys.stderr.write('The configuration cannot be read: '
+                         f'{_not_text(arguments) or error}\n')
         return FAILED
     except SystemExit as error:
         # Wrong use would pass for a failed check.
         return FAILED if error.code else 0
+
+
+def _not_text(arguments: Sequence[str]) -> str:
+    """Return which of the configuration files is not UTF-8, or ''.
+
+    Which it is, an error of decoding does not tell.
+    """
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser.add_argument('--config-file', action='append')
+    try:
+        given, _ = parser.parse_known_args(arguments)
+    except argparse.ArgumentError:
+        return ''
+    for path in given.config_file or stores.where_glance_looks():
+        try:
+            with open(path, encoding='utf-8') as file:
+                file.read()
+        except UnicodeError as error:
+            return f'{path} is not UTF-8 ({error})'
+        except OSError:
+            # That is told well.
+            continue
+    return ''
 
 
 if __name__ == '__main__':

@@ -22,6 +22,7 @@ from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
+from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import members as members_module
 from easystack_image.blockstore.local import probe
 from easystack_image.blockstore.local import settings as settings_module
@@ -39,6 +40,8 @@ ROUNDS = 5
 #: How far behind its period a scrub may be: a copy is read when it is due.
 LATE = 1.1
 DAY = 86400.0
+#: Directories without which a device takes no new image.
+_NEEDED = frozenset({layout.TMP, layout.IMAGES})
 _DENIED = {errno.EACCES, errno.EPERM}
 _GONE = {None, errno.ENOENT, errno.ENOTDIR}
 
@@ -74,6 +77,8 @@ def judge(store: Store, probes: Mapping[str, probe.Probe],
     problems = [*_unreachable(failures),
                 *_foreign(store.fleet, probes, ours),
                 *_cloned(store.fleet, own),
+                *_shared(store, own),
+                *_lacking(own),
                 *_room(store.settings, own),
                 *_not_written(status, own),
                 *_members(own, failures),
@@ -148,6 +153,36 @@ def _cloned(fleet: fleet_module.Fleet,
                 'list it once; a cloned disk must be emptied and prepared '
                 'anew. With both, Glance does not start this store',
                 outage=not started)
+
+
+def _shared(store: Store,
+            own: Mapping[str, probe.Probe]) -> Iterator[Problem]:
+    if store.settings.allow_shared_disk:
+        return
+    started = store.fleet.store_id is not None
+    first: dict[str, str] = {}
+    for path, each in own.items():
+        other = first.setdefault(each.disk, path)
+        # Of the same device twice there is more to say.
+        if own[other].identity.device_id != each.identity.device_id:
+            yield Problem(
+                WARNING if started else CRITICAL, 'shared-disk', path,
+                f'{path} and {other} lie on the same disk, so their copies '
+                'would be lost together: mount a disk of its own at each '
+                '(or set easystack_block_allow_shared_disk to try things '
+                'out). With both, Glance does not start this store',
+                outage=not started)
+
+
+def _lacking(own: Mapping[str, probe.Probe]) -> Iterator[Problem]:
+    for path, each in own.items():
+        if each.lacks:
+            yield Problem(
+                WARNING, 'missing-directory', path,
+                f'{path} has no directory {", ".join(each.lacks)}: look for '
+                'what removed that, create it with mode 0700 and the owner '
+                'of the device, then run "easystack-image-manage fsck"; '
+                'without tmp and images it takes no new image')
 
 
 def _room(settings: settings_module.Settings,
@@ -234,7 +269,8 @@ def _count(settings: settings_module.Settings,
               for each in own.values()
               if each.identity.state == device_module.ACTIVE
               and each.identity.device_id not in replaced
-              and not each.read_only and not each.full}
+              and not each.read_only and not each.full
+              and _NEEDED.isdisjoint(each.lacks)}
     if not own:
         yield Problem(CRITICAL, 'no-devices', None,
                       'no device can be used: no image can be read or '

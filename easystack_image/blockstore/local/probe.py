@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import stat
 
 from easystack_image import exceptions
 from easystack_image.blockstore import pipeline
@@ -39,6 +40,10 @@ class Probe:
     #: Whether not even one more piece of an image has room.
     full: bool
     read_only: bool
+    #: The name of the disk that it lies on; see device.py.
+    disk: str
+    #: Which of its directories are not there.
+    lacks: tuple[str, ...]
     #: What the healer left on it last.
     status: status_module.Status | None
     #: Which devices it remembers.
@@ -84,9 +89,27 @@ def _probe(read_only: Collection[str],
         return Probe(
             identity, usage.f_blocks * usage.f_frsize,
             usage.f_bavail * usage.f_frsize, _used(usage), _is_full(usage),
-            is_read_only(fd, usage, read_only), _status(fd), _memory(fd))
+            is_read_only(fd, usage, read_only),
+            device_module.disk_of(device.path), _lacking(fd), _status(fd),
+            _memory(fd))
     finally:
         os.close(fd)
+
+
+def _lacking(fd: int) -> tuple[str, ...]:
+    """Return the directories that a device should have, and has not.
+
+    Something else in its place is none.
+    """
+    def there(name: str) -> bool:
+        try:
+            return stat.S_ISDIR(os.stat(name, dir_fd=fd,
+                                        follow_symlinks=False).st_mode)
+        except FileNotFoundError:
+            return False
+
+    return tuple(name for name in device_module.DIRECTORIES
+                 if not there(name))
 
 
 def is_read_only(fd: int, usage: os.statvfs_result,

@@ -6,8 +6,10 @@ The command itself needs Glance: see tests/functional.
 from __future__ import annotations
 
 from pathlib import Path
+import subprocess
 import sys
 
+import fixtures
 import testtools
 
 from easystack_image.blockstore import engine
@@ -44,6 +46,37 @@ class ReleasesTest(testtools.TestCase):
     def test_entry_points(self) -> None:
         result = status.check_entry_points()
         self.assertIs(SUCCESS, result.code, result.details)
+
+
+class ConfigurationTest(testtools.TestCase):
+    """Files that cannot be read: one line says so, and where."""
+
+    def check(self, path: Path, *words: str) -> None:
+        # Options are registered with a configuration of the process.
+        result = subprocess.run(
+            [sys.executable, '-m', 'easystack_image.cmd.status',
+             '--config-file', str(path), 'upgrade', 'check'],
+            capture_output=True, text=True, cwd=ROOT, timeout=300)
+        self.assertEqual((status.FAILED, ''), (
+            result.returncode, result.stdout), result.stderr)
+        lines = [line for line in result.stderr.splitlines()
+                 if 'cannot be read' in line]
+        self.assertEqual(1, len(lines), result.stderr)
+        self.assertNotIn('Traceback', result.stderr)
+        for word in (str(path), *words):
+            self.assertIn(word, lines[0])
+
+    def test_directory(self) -> None:
+        self.check(Path(self.useFixture(fixtures.TempDir()).path),
+                   'directory')
+
+    def test_not_text(self) -> None:
+        path = Path(self.useFixture(fixtures.TempDir()).path, 'glance.conf')
+        path.write_bytes(b'[DEFAULT]\nenabled_backends = \xff\xfe\n')
+        self.check(path, 'is not UTF-8')
+
+    def test_none(self) -> None:
+        self.check(Path(self.useFixture(fixtures.TempDir()).path, 'none'))
 
 
 class JudgeTest(testtools.TestCase):

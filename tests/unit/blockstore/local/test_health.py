@@ -15,9 +15,11 @@ import uuid
 
 import fixtures
 
+from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import health
+from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import status as status_module
 from tests.contract import local
 from tests.unit.blockstore.local import base
@@ -187,6 +189,92 @@ class DevicesTest(HealthCase):
         self.assertEqual({'nearly-full-device': self.devices}, self.found())
         self.assertIn(f'{share / 100:.0%}', [
             each.message for each in health.assess(self.engine)][0])
+
+
+class DirectoriesTest(HealthCase):
+
+    def lose(self, device: str, name: str) -> None:
+        os.rename(f'{device}/{name}', f'{device}/{name}.lost')
+        self.addCleanup(os.rename, f'{device}/{name}.lost',
+                        f'{device}/{name}')
+
+    def test_each(self) -> None:
+        for name in device_module.DIRECTORIES:
+            os.rename(f'{self.devices[1]}/{name}',
+                      f'{self.devices[1]}/{name}.lost')
+            problem = self.problem('missing-directory')
+            self.assertEqual({'missing-directory': [self.devices[1]]},
+                             self.found())
+            os.rename(f'{self.devices[1]}/{name}.lost',
+                      f'{self.devices[1]}/{name}')
+            self.assertEqual((WARNING, False), (problem.severity,
+                                                problem.outage))
+            self.assertIn(f'has no directory {name}:', problem.message)
+            self.assertIn('create it with mode 0700', problem.message)
+        self.assertEqual({}, self.found())
+
+    def test_something_else_in_its_place(self) -> None:
+        self.lose(self.devices[0], layout.TMP)
+        os.symlink('images', f'{self.devices[0]}/{layout.TMP}')
+        self.addCleanup(os.unlink, f'{self.devices[0]}/{layout.TMP}')
+        self.assertIn('no directory tmp',
+                      self.problem('missing-directory').message)
+
+    def test_uploads_fail(self) -> None:
+        """As they do indeed."""
+        for device in self.devices[:3]:
+            self.lose(device, 'tmp')
+        self.assertTrue(self.problem('too-few-devices').outage)
+        self.assertRaises(exceptions.NotEnoughCopies, self.store, b'data')
+
+    def test_uploads_go_on(self) -> None:
+        for device in self.devices[:3]:
+            self.lose(device, 'repair')
+            self.lose(device, 'locks')
+        self.assertEqual({'missing-directory': self.devices[:3]},
+                         self.found())
+        self.assertIn('repair, locks',
+                      health.assess(self.engine)[0].message)
+        self.store(b'data')
+
+
+class SharedDiskTest(HealthCase):
+    """All devices of the tests lie on one disk."""
+
+    def test_before_the_start(self) -> None:
+        made = base.engine_on(self.devices, allow_shared_disk=False,
+                              nearly_full=100.0)
+        self.assertEqual({'shared-disk': self.devices[1:]}, self.found(made))
+        problem = health.assess(made)[0]
+        self.assertEqual((CRITICAL, True), (problem.severity,
+                                            problem.outage))
+        for word in (*self.devices[:2], 'easystack_block_allow_shared_disk',
+                     'disk of its own'):
+            self.assertIn(word, problem.message)
+        # As it is.
+        self.assertRaises(exceptions.ConfigurationError, made.start)
+
+    def test_while_it_runs(self) -> None:
+        self.engine.settings = self.settings(nearly_full=100.0,
+                                             allow_shared_disk=False)
+        for problem in health.assess(self.engine):
+            self.assertEqual(('shared-disk', WARNING, False), (
+                problem.what, problem.severity, problem.outage))
+
+    def test_allowed(self) -> None:
+        made = base.engine_on(self.devices, nearly_full=100.0)
+        self.assertEqual({}, self.found(made))
+
+    def test_the_same_device_twice(self) -> None:
+        """That is another problem."""
+        with open(f'{self.devices[0]}/{device_module.IDENTITY}',
+                  'rb') as file:
+            identity = device_module.Identity.unpack(file.read())
+        self.write_identity(self.devices[1],
+                            device_id=identity.device_id)
+        made = base.engine_on(self.devices[:2], allow_shared_disk=False,
+                              nearly_full=100.0)
+        self.assertNotIn('shared-disk', self.found(made))
 
 
 class IdentityTest(HealthCase):
