@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import importlib.metadata
-from typing import Any
+import logging
+import os
+import textwrap
+from typing import Any, TextIO
 
 from cliff import app
 from cliff import command
@@ -25,6 +28,29 @@ from easystack_image.conf import stores
 COMMANDS: dict[str, type[command.Command]] = {
     **devices.COMMANDS, **copies.COMMANDS, **upkeep.COMMANDS,
     **heal.COMMANDS, **fsck.COMMANDS}
+
+
+#: Terminals of so many columns are left to break lines themselves.
+_NARROW = 20
+
+
+class _Wrapping(logging.Formatter):
+    """Wraps messages at the width of a terminal."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__('%(message)s')
+        self._stream = stream
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a message."""
+        text = super().format(record)
+        width = os.get_terminal_size(self._stream.fileno()).columns
+        if record.exc_info or width <= _NARROW:
+            return text
+        # A bar takes two columns less, and wraps what is above it, too.
+        return '\n'.join(textwrap.fill(
+            line, width - 2, break_long_words=False, break_on_hyphens=False)
+            for line in text.splitlines())
 
 
 class ManageApp(app.App):
@@ -63,6 +89,14 @@ class ManageApp(app.App):
             help='The store to work on, as in enabled_backends. Default: the '
                  'only one that uses this driver.')
         return parser
+
+    def configure_logging(self) -> None:
+        """Have messages end their lines between words, on a terminal."""
+        super().configure_logging()
+        if self.stderr.isatty():
+            for handler in logging.getLogger().handlers:
+                if type(handler) is logging.StreamHandler:
+                    handler.setFormatter(_Wrapping(self.stderr))
 
     @property
     def store_options(self) -> dict[str, Any]:

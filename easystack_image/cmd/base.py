@@ -119,8 +119,8 @@ class ListCommand(StoreCommand, lister.Lister):
     """A command about a store that prints a table."""
 
     #: The columns of tables that are to fit a narrow terminal, for each kind
-    #: of table that the command prints; other formats, and tables with
-    #: ``--long``, have all.
+    #: of table that the command prints, and fewer for a narrower one; other
+    #: formats, and tables with ``--long``, have all.
     BRIEF: tuple[tuple[str, ...], ...] = ()
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -141,10 +141,14 @@ class ListCommand(StoreCommand, lister.Lister):
                  if set(columns).issubset(column_names)]
         if (brief and parsed_args.formatter == 'table'
                 and not (parsed_args.long or parsed_args.columns)):
-            parsed_args.columns = brief[0]
+            parsed_args.columns = next(
+                (each for each in brief if blocks.fits(
+                    self.formatter, column_names, data, each, parsed_args)),
+                brief[-1])
             _tell_reasons(column_names, data)
         elif parsed_args.formatter == 'table' and not (
-                parsed_args.max_width or parsed_args.fit_width):
+                parsed_args.columns or parsed_args.max_width
+                or parsed_args.fit_width):
             self.formatter = cast('Any', blocks.Fitting(self.formatter))
         elif parsed_args.formatter == 'csv':
             # Or it has the word "None" for what there is not.

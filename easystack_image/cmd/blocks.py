@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Sequence
 import io
 import shutil
+import sys
 import textwrap
 from typing import Any, TextIO
 
@@ -30,14 +31,39 @@ class Fitting:
                   parsed_args: argparse.Namespace) -> None:
         """Print the rows."""
         rows = list(data)
-        text = io.StringIO()
-        self._table.emit_list(column_names, rows, text, parsed_args)
-        width = _width()
-        if width and max(map(len, text.getvalue().split('\n'))) > width:
-            stdout.write('\n'.join(block(column_names, row, width)
-                                   for row in rows))
+        text = _whole(self._table, column_names, rows, parsed_args)
+        if _fits(text):
+            stdout.write(text)
         else:
-            stdout.write(text.getvalue())
+            stdout.write('\n'.join(block(column_names, row, _width())
+                                   for row in rows))
+
+
+def fits(table: formatters.ListFormatter, column_names: Sequence[str],
+         rows: Iterable[Sequence[Any]], chosen: Sequence[str],
+         parsed_args: argparse.Namespace) -> bool:
+    """Tell whether a table of some columns fits the terminal."""
+    places = [column_names.index(name) for name in chosen]
+    return _fits(_whole(table, chosen, [[row[place] for place in places]
+                                        for row in rows], parsed_args))
+
+
+def _whole(table: formatters.ListFormatter, column_names: Sequence[str],
+           rows: Sequence[Sequence[Any]],
+           parsed_args: argparse.Namespace) -> str:
+    """Return a table as wide as it is.
+
+    Cliff wraps cells to make it fit a terminal: a few letters on each of many
+    lines are hard to read.
+    """
+    text = io.StringIO()
+    table.emit_list(column_names, rows, text, argparse.Namespace(
+        **{**vars(parsed_args), 'max_width': sys.maxsize}))
+    return text.getvalue()
+
+
+def _fits(text: str) -> bool:
+    return not _width() or max(map(len, text.split('\n'))) <= _width()
 
 
 def _width() -> int:

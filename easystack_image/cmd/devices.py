@@ -16,7 +16,9 @@ from easystack_image.cmd import plans
 
 _COLUMNS = ('device', 'zone', 'state', 'total', 'free', 'copies', 'weight',
             'device_id', 'reason')
-_BRIEF = (_COLUMNS[:6],)
+#: Where "unavailable" or a long path leaves no room, "capacity" tells the
+#: total.
+_BRIEF = (_COLUMNS[:6], ('device', 'zone', 'state', 'free', 'copies'))
 
 
 def table(engine: engine_module.Engine) -> base.Table:

@@ -92,6 +92,43 @@ class TerminalTest(moving.MovingCase):
                                 lines)
 
 
+    def test_narrow(self) -> None:
+        """A column is left out rather than paths broken."""
+        width = len(self.manage('device', 'list').output.splitlines()[0])
+        for less, there in ((0, True), (1, False)):
+            result = self.run_command(
+                '--config-file', self.config, 'device', 'list',
+                COLUMNS=str(width - less))
+            self.assertEqual(there, '| total ' in result.output)
+            for path in self.paths[:3]:
+                self.assertIn(f'| {path} |', result.output)
+            self.assertIn('| copies |', result.output)
+
+    def test_messages_fit(self) -> None:
+        """Lines end between words, and paths stay whole."""
+        self.configure(4)
+        seen, _ = self.seen('device', 'add', self.paths[3])
+        lines = [line.rstrip() for line in seen.splitlines()
+                 if not line.startswith(('+', '|'))]
+        self.assertGreater(len(lines), 1)
+        for line in lines:
+            self.assertLessEqual(len(line), 80)
+        self.assertEqual(
+            f'{self.paths[3]} belongs to the set now. Restart Glance and the '
+            'healer, if they do not know it yet; then "rebalance" gives it '
+            'its share of the images.', ' '.join(lines))
+
+    def test_rows_as_blocks(self) -> None:
+        """Cells of a few letters, on many lines, are not for people."""
+        image_id = min(self.images)
+        seen, _ = self.seen('copies', 'show', '--long', image_id)
+        self.assertNotIn('|', seen)
+        paths = [line.split()[1] for line in seen.splitlines()
+                 if line.startswith('path ')]
+        self.assertEqual({str(self.copy(path, image_id))
+                          for path in self.paths[:3]}, set(paths))
+
+
 class ReportTest(testtools.TestCase):
 
     def test_by_bytes(self) -> None:
