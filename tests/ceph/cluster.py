@@ -119,7 +119,9 @@ class Cluster:
 
     #: The pool for images, three copies, two of which must be had.
     pool = 'images'
-    #: A user with the rights that Ceph's guides give to Glance.
+    #: Another one, made by :meth:`add_pool`.
+    second_pool = 'archive'
+    #: A user with the rights in both that Ceph's guides give to Glance.
     user = 'glance'
 
     def __init__(self, directory: Path, osd_size: int = 6 * GIB) -> None:
@@ -208,8 +210,10 @@ class Cluster:
                 'mgr', 'allow *', 'mds', 'allow *'),
             self.keyring: (
                 f'client.{self.user}', 'mon', 'profile rbd',
-                'osd', f'profile rbd pool={self.pool}',
-                'mgr', f'profile rbd pool={self.pool}'),
+                'osd', f'profile rbd pool={self.pool}, '
+                f'profile rbd pool={self.second_pool}',
+                'mgr', f'profile rbd pool={self.pool}, '
+                f'profile rbd pool={self.second_pool}'),
             self.directory / 'mgr.x/keyring': (
                 'mgr.x', 'mon', 'allow profile mgr', 'osd', 'allow *'),
         } | {
@@ -246,10 +250,20 @@ class Cluster:
                     f'{self._tail(f"osd.{number}")}')
 
     def _make_pool(self) -> None:
-        self.ceph('osd', 'pool', 'create', self.pool,
-                  str(PLACEMENT_GROUPS), str(PLACEMENT_GROUPS), 'replicated')
-        self.ceph('osd', 'pool', 'set', self.pool, 'min_size', '2')
-        self.rbd('pool', 'init', self.pool)
+        self._create_pool(self.pool, PLACEMENT_GROUPS)
+
+    def _create_pool(self, name: str, groups: int) -> None:
+        self.ceph('osd', 'pool', 'create', name, str(groups), str(groups),
+                  'replicated')
+        self.ceph('osd', 'pool', 'set', name, 'min_size', '2')
+        self.rbd('pool', 'init', name)
+
+    def add_pool(self) -> str:
+        """Make the second pool, if there is none; return its name."""
+        if self.second_pool not in self.ceph('osd', 'pool', 'ls'):
+            self._create_pool(self.second_pool, 8)
+            self.wait_clean()
+        return self.second_pool
 
     def stop(self, kill: bool = False) -> None:
         """Stop everything; the files stay.

@@ -34,15 +34,17 @@ def options() -> dict[str, Any]:
 
 
 @functools.cache
-def pool() -> Any:
-    """Return the pool, over a connection that lasts as long as the process.
+def pool(name: str = '') -> Any:
+    """Return a pool, over a connection that lasts as long as the process.
 
     As nobody but the engine's users has it.
+
+    :param name: by default, of the pool for images
     """
     cluster = cluster_module.shared()
     handle = rados.Rados(conffile=str(cluster.conf), rados_id='admin')
     handle.connect(timeout=cluster_module.PATIENCE)
-    return handle.open_ioctx(cluster.pool)
+    return handle.open_ioctx(name or cluster.pool)
 
 
 @functools.cache

@@ -29,6 +29,19 @@ class TestCase(testtools.TestCase):
     #: The calls of the client; each test case says whom it talks to.
     images: client.Images
 
+    @classmethod
+    def make_store(cls, name: str, root: Path,
+                   **options: object) -> server.Store:
+        """Return a store of this package's driver.
+
+        Tests that are not about devices use this, so that they can be run
+        with other engines.
+
+        :param root: an existing directory for what it keeps
+        :param options: without their prefix
+        """
+        return server.block_store(name, server.make_devices(root), **options)
+
     def setUp(self) -> None:
         super().setUp()
         timeout = int(os.environ.get('OS_TEST_TIMEOUT', 0))

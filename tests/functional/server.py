@@ -9,7 +9,7 @@ import json
 import os
 from pathlib import Path
 import tempfile
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 import uuid
 
 import requests
@@ -47,9 +47,57 @@ class Store:
     driver: str
     options: Mapping[str, object]
 
+    #: How the locations of its images begin.
+    scheme: ClassVar[str] = ''
+
+    def held(self, image_id: str) -> list[str]:
+        """Return the places where the store has data of an image."""
+        raise NotImplementedError(self.driver)
+
+    def contents(self, image_id: str) -> list[bytes]:
+        """Return what the store keeps of an image, each copy of it."""
+        raise NotImplementedError(self.driver)
+
+    def leftovers(self) -> list[str]:
+        """Return what unfinished uploads left in the store."""
+        raise NotImplementedError(self.driver)
+
+
+class FileStore(Store):
+    """A store of Glance's own file driver."""
+
+    def held(self, image_id: str) -> list[str]:
+        """See the base class."""
+        return [str(path) for path in files_of(
+            Path(str(self.options['filesystem_store_datadir'])), image_id)]
+
+
+class DeviceStore(Store):
+    """A store of this package's driver that keeps copies on devices."""
+
+    scheme = 'easystack-block://'
+
+    def held(self, image_id: str) -> list[str]:
+        """See the base class."""
+        found = [path for device in devices(self)
+                 for path in [copy_directory(device, image_id)]
+                 if path.exists()]
+        return [str(path) for path in found] + [
+            str(path) for device in devices(self)
+            for path in files_of(device, image_id)]
+
+    def contents(self, image_id: str) -> list[bytes]:
+        """See the base class."""
+        return [data_file(device, image_id).read_bytes()
+                for device in devices(self)]
+
+    def leftovers(self) -> list[str]:
+        """See the base class."""
+        return [str(path) for path in leftovers(self)]
+
 
 def block_store(name: str, devices: Sequence[Path],
-                **options: object) -> Store:
+                **options: object) -> DeviceStore:
     """Return a store of this package's driver.
 
     :param options: without their prefix ``easystack_block_``
@@ -57,13 +105,13 @@ def block_store(name: str, devices: Sequence[Path],
     given = {'devices': ','.join(map(str, devices)),
              # The tests' devices are folders side by side.
              'allow_shared_disk': True} | options
-    return Store(name, 'easystack_block', {
+    return DeviceStore(name, 'easystack_block', {
         f'easystack_block_{option}': value for option, value in given.items()})
 
 
-def file_store(name: str, directory: Path) -> Store:
+def file_store(name: str, directory: Path) -> FileStore:
     """Return a store of Glance's own file driver."""
-    return Store(name, 'file', {'filesystem_store_datadir': directory})
+    return FileStore(name, 'file', {'filesystem_store_datadir': directory})
 
 
 class Database(Protocol):
@@ -300,7 +348,7 @@ class Glance:
     def init_devices(self) -> None:
         """Prepare the devices of every store of this package."""
         for store in self.stores:
-            if store.driver == 'easystack_block':
+            if isinstance(store, DeviceStore):
                 processes.check(self.manage_command('device', 'init',
                                                     store=store.name))
 

@@ -10,7 +10,6 @@ import requests
 from tests.functional import base
 from tests.functional import client
 from tests.functional import processes
-from tests.functional import server
 
 #: Several blocks of 4 MiB, and no multiple of anything.
 SIZE = 21 * (1 << 20) + 4321
@@ -21,8 +20,7 @@ class TestKill(base.TestCase):
     def setUp(self) -> None:
         super().setUp()
         disks = self.temporary_directory()
-        self.store = server.block_store(
-            'copies', server.make_devices(disks), sweep_interval=5)
+        self.store = self.make_store('copies', disks, sweep_interval=5)
         self.glance = self.start_glance(self.store)
         self.images = client.Images(self.glance.url)
         self.good_data = client.content(SIZE, seed=41)
@@ -37,8 +35,8 @@ class TestKill(base.TestCase):
         self.check_image(self.good_image, self.good_data)
         self.assertEqual(['good'] * 3, [
             row['state'] for row in self.glance.copies(self.good_image)])
-        processes.poll(lambda: not server.leftovers(self.store),
-                        'the leftovers being swept', timeout=40)
+        processes.poll(lambda: not self.store.leftovers(),
+                        'the leftovers being swept', timeout=120)
 
     def check_not_served(self, image_id: str) -> None:
         """See that nothing is handed out of an image that is not active."""
@@ -53,7 +51,7 @@ class TestKill(base.TestCase):
         image_id = self.images.create()
         with contextlib.closing(self.images.begin_put(
                 image_id, data, SIZE * 2 // 3)):
-            processes.poll(lambda: server.leftovers(self.store),
+            processes.poll(self.store.leftovers,
                             'the upload reaching the devices')
             self.restart()
         self.check_not_served(image_id)

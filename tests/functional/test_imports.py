@@ -54,7 +54,12 @@ class ImportApi:
 
     def held(self, store: str, image_id: str) -> bool:
         """Tell whether a store holds data of an image."""
-        return bool(server.files_of(self.root / store, image_id))
+        places = {each.name: each for each in self.glance.stores}
+        return bool(places[store].held(image_id))
+
+    def staged(self, image_id: str) -> bool:
+        """Tell whether data of an image is in the staging area."""
+        return bool(server.files_of(self.root / 'staging', image_id))
 
     def test_web_download(self) -> None:
         data = client.content(SIZE, seed=11)
@@ -78,7 +83,7 @@ class ImportApi:
         data = client.content(SIZE, seed=12)
         image_id = self.bring_in(data)
         self.check_image(image_id, data)
-        processes.poll(lambda: not self.held('staging', image_id),
+        processes.poll(lambda: not self.staged(image_id),
                         'the staging area being emptied')
 
     def test_glance_direct_to_both_stores(self) -> None:
@@ -119,8 +124,7 @@ class TestBlockStores(ImportApi, base.SharedGlanceCase):
         stores = []
         for name in ('first', 'second'):
             (cls.root / name).mkdir()
-            stores.append(server.block_store(
-                name, server.make_devices(cls.root / name)))
+            stores.append(cls.make_store(name, cls.root / name))
         return stores
 
     def test_three_good_copies_in_each_store(self) -> None:

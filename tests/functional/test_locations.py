@@ -23,7 +23,7 @@ class TestForeignLocations(base.SharedGlanceCase):
     def make_glance(cls) -> server.Glance:
         cls.files = cls.enterClassContext(file_server.FileServer())
         stores = [
-            server.block_store('copies', server.make_devices(cls.root)),
+            cls.make_store('copies', cls.root),
             server.Store('web', 'http', {})]
         return server.Glance(
             cls.root, stores,
@@ -63,7 +63,8 @@ class TestForeignLocations(base.SharedGlanceCase):
         self.check_image(self.source, self.data)
 
     def test_scheme_of_the_location(self) -> None:
-        self.assertTrue(self.location['url'].startswith('easystack-block://'))
+        self.assertTrue(self.location['url'].startswith(
+            self.glance.stores[0].scheme))
 
     def test_control_with_http(self) -> None:
         url = self.files.serve('/image.raw', self.data)
