@@ -27,6 +27,7 @@ from easystack_image.blockstore.local import healer
 from easystack_image.blockstore.local import health
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import layout
+from easystack_image.blockstore.local import locks
 from easystack_image.blockstore.local import manifest as manifest_module
 from easystack_image.blockstore.local import members
 from easystack_image.blockstore.local import membership
@@ -105,6 +106,11 @@ class LocalEngine(engine.Engine):
         for failure in failures.values():
             LOG.error('Device %s. Images are served from the other devices.',
                       failure)
+        _, lockless = self.fleet.run(
+            lambda device: locks.check(device, self.fleet.store_id),
+            paths=attached)
+        for failure in lockless.values():
+            LOG.warning('Device %s', failure)
         if len(attached) < self.min_copies:
             LOG.error('Only %(count)d of %(all)d devices can be used: '
                       'uploads need %(least)d and are refused for now.',

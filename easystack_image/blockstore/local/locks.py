@@ -69,6 +69,32 @@ def open_file(device: device_module.Device, store_id: str | None,
             raise
 
 
+def check(device: device_module.Device, store_id: str | None) -> None:
+    """Raise if the file system of a device keeps no locks as they are needed.
+
+    The sweep has to lock what it opens for reading.  NFS makes locks of
+    records of them, on the server, and refuses that (see flock(2)).
+
+    :raises easystack_image.exceptions.DeviceError: saying what to do
+    """
+    with contextlib.closing(device.attach(store_id)) as attached:
+        fd = fsio.open_file(device_module.IDENTITY, attached.fd)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # Another process that starts just now has it, so there are locks.
+            pass
+        except OSError as error:
+            raise exceptions.DeviceError(
+                device.path, 'its file system cannot lock files '
+                f'({error.strerror}), so what crashes leave there is not '
+                'swept: use a local one, such as ext4 or XFS (NFS 3 only with '
+                'the mount option local_lock=flock, and for one machine)',
+                error.errno) from error
+        finally:
+            os.close(fd)
+
+
 def take(files: Mapping[str, File], patience: float, ask: Ask) -> Failures:
     """Lock files, one after the other; close those that cannot be locked.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import shutil
@@ -121,6 +122,19 @@ class StartTest(base.LabTest):
                     io_timeout=base.SHORT).start()
         self.assertLess(time.monotonic() - began, 30)
         self.assertIn(f'Device {self.devices[0]}', self.log.output)
+
+    def test_devices_that_keep_no_locks(self) -> None:
+        def flock(fd: int, operation: int) -> None:
+            if device_module.IDENTITY in os.readlink(f'/proc/self/fd/{fd}'):
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+        self.engine().start()
+        self.assertNotIn('lock', self.log.output)
+        self.useFixture(fixtures.MonkeyPatch('fcntl.flock', flock))
+        self.engine().start()
+        for device in self.devices:
+            self.assertIn(f'Device {device}: its file system cannot lock',
+                          self.log.output)
 
     def test_device_that_is_away(self) -> None:
         self.lab.take_away(self.devices[0])

@@ -8,9 +8,11 @@ import time
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image.blockstore.local import engine as engine_module
 from easystack_image.blockstore.local import expiry
 from easystack_image.blockstore.local import layout
 from tests.unit.blockstore.local import base
+from tests.unit.blockstore.local import operating
 
 DAY = 86400
 
@@ -76,6 +78,50 @@ class RemoveMarksTest(base.EngineTest):
         self.assertEqual(1, self.remove_marks())
         self.assertRaises(exceptions.ImageNotFound, self.engine.info,
                           self.image)
+
+
+class ReplacedTest(operating.OperatingTest):
+    """A device that was replaced, and comes back."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.image = self.image_id()
+        self.engine.write(self.image, base.Source(b'some data'))
+        self.old = self.lab.holders(self.image)[0]
+        self.lab.take_away(self.old)
+        self.engine.membership.replace(self.old, self.more[0])
+        self.engine.delete(self.image)
+
+    def come_back(self) -> engine_module.LocalEngine:
+        """Bring it back; return the engine of a process that sees it."""
+        self.lab.bring_back(self.old)
+        engine = self.restart(devices=[*self.devices, self.more[0]])
+        engine.sweeper.sweep()
+        return engine
+
+    def test_while_deletions_are_remembered(self) -> None:
+        engine = self.come_back()
+        self.assertRaises(exceptions.ImageNotFound, engine.info, self.image)
+        self.assertEqual([], list(engine.list_images()))
+        self.assertEqual([], self.lab.holders(self.image))
+
+    def test_later(self) -> None:
+        """It is told of as the manual says, and removed by nobody.
+
+        It may as well be the last copy of an image that the others lost.
+        """
+        time.sleep(0.05)
+        self.assertEqual(
+            1, expiry.Expiry(self.engine.fleet).remove_marks(0.0))
+        engine = self.come_back()
+        self.assertEqual([self.image], list(engine.list_images()))
+        self.assertEqual([self.old], self.lab.holders(self.image))
+        # A repair makes copies of it, as of any image.
+        engine.repair(self.image)
+        self.assertEqual(b'some data', b''.join(engine.open(self.image)))
+        # And once it is deleted again, it is gone.
+        engine.delete(self.image)
+        self.assertEqual([], self.lab.holders(self.image))
 
 
 class RemoveQuarantinedTest(base.LabTest):
