@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import datetime
+import functools
 import os
 import random
+import subprocess
+import sys
+import threading
 import time
 from typing import Any
 from unittest import mock
@@ -20,6 +25,7 @@ from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore.ceph import connection
 from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.ceph import layout
+from easystack_image.blockstore.ceph import ledger
 from easystack_image.blockstore.ceph import writer
 from tests.ceph import cluster as cluster_module
 from tests.ceph import lab as lab_module
@@ -373,6 +379,53 @@ class SweepTest(EngineTest):
         self.engine.sweeper.sweep()
         self.assertEqual(([], []), (self.names(), self.objects()))
 
+    def test_upload_that_became_the_image_just_now(self) -> None:
+        """Its watch was lost for a while; then a sweep comes too late."""
+        info = self.store(noise(MIB))
+        upload = layout.Upload(info.image_id, info.generation)
+        cluster = self.engine._connection.cluster()
+        cluster.run(lambda: images.purge(
+            cluster, layout.upload_name(upload), upload))
+        self.assertEqual(noise(MIB), self.read(info.image_id))
+        self.assertEqual(1, len(self.objects()))
+
+    def test_removal_cut_short(self) -> None:
+        """The process dies while librbd removes an RBD image."""
+        for name in (layout.upload_name, layout.trash_name):
+            upload = layout.Upload(str(uuid.uuid4()), str(uuid.uuid4()))
+            rbd.RBD().create(self.ioctx, name(upload), 64 << 30, 20,
+                             old_format=False, features=1)
+            ledger.put(self.engine._connection.cluster(), layout.INDEX,
+                       upload, 0.0)
+            child = subprocess.Popen(
+                [sys.executable, '-c', _REMOVE, str(self.cluster.conf),
+                 self.cluster.pool, name(upload)],
+                stdout=subprocess.PIPE)
+            with child:
+                self.assertEqual(b'begins\n', child.stdout.readline())
+                contract.eventually(
+                    functools.partial(self._gone, name(upload)),
+                    'it is being removed')
+                child.kill()
+            self.assertIn(name(upload), self.names())
+
+        def swept() -> bool:
+            # Ceph takes the dead process for alive for half a minute.
+            self.engine.sweeper.sweep()
+            return not self.names()
+
+        contract.eventually(swept, 'all is removed', 120)
+        self.assertEqual({}, ledger.entries(
+            self.engine._connection.cluster(), layout.INDEX))
+
+    def _gone(self, name: str) -> bool:
+        """Tell whether an RBD image cannot be opened any more."""
+        try:
+            with rbd.Image(self.ioctx, name, read_only=True):
+                return False
+        except rbd.ImageNotFound:
+            return True
+
     def test_image_deleted_by_other_means(self) -> None:
         kept, info = self.store(b'kept'), self.store(b'data')
         with rbd.Image(self.ioctx, info.image_id) as image:
@@ -393,6 +446,20 @@ class SweepTest(EngineTest):
             contract.eventually(lambda: name not in self.names(),
                                 'it is swept')
             engine.close()
+
+
+#: Removes an RBD image, as a process of its own.
+_REMOVE = """\
+import sys
+import rados
+import rbd
+conf, pool, name = sys.argv[1:]
+handle = rados.Rados(conffile=conf, rados_id='admin')
+handle.connect()
+ioctx = handle.open_ioctx(pool)
+print('begins', flush=True)
+rbd.RBD().remove(ioctx, name)
+"""
 
 
 class DamageTest(EngineTest):
@@ -504,6 +571,29 @@ class WriteTest(EngineTest):
         self.assertTrue(self.read(info.image_id) == data)
         with rbd.Image(self.ioctx, info.image_id, read_only=True) as image:
             self.assertEqual(len(data), image.size())
+
+    def test_many_race_for_one_id(self) -> None:
+        """Of those who come to their end at the same moment, one wins."""
+        for _ in range(5):
+            image, meeting = str(uuid.uuid4()), threading.Barrier(4)
+
+            def write(number: int, image: str = image,
+                      meeting: threading.Barrier = meeting) -> bool:
+                data = noise(MIB, number)
+                try:
+                    info = self.engine.write(image, sources.Source(
+                        data, at=MIB, action=lambda: meeting.wait(60)))
+                except exceptions.ImageExists:
+                    return False
+                return (info == self.engine.info(image)
+                        and self.read(image) == data)
+
+            with concurrent.futures.ThreadPoolExecutor(4) as pool:
+                won = list(pool.map(write, range(4)))
+            self.assertEqual(1, sum(won), won)
+            self.assertEqual([image], self.names())
+            self.engine.delete(image)
+        self.assertEqual([], self.objects())
 
     def test_full_pool(self) -> None:
         info = self.store(noise(2 * MIB))

@@ -8,6 +8,8 @@ import dataclasses
 import datetime
 import errno
 import logging
+import math
+import secrets
 import time
 from typing import Any
 
@@ -222,6 +224,15 @@ def prepare_removal(cluster: connection.Cluster) -> None:
         cluster.ioctx.operate_write_op(operation, TRASH)
 
 
+def is_stored(cluster: connection.Cluster, upload: layout.Upload) -> bool:
+    """Tell whether an upload is the stored image; call it within a run."""
+    try:
+        with cluster.opened(upload.image_id, read_only=True) as image:
+            return generation_of(cluster, image)[0] == upload.generation
+    except bindings.rbd().ImageNotFound:
+        return False
+
+
 def purge(cluster: connection.Cluster, name: str,
           upload: layout.Upload) -> None:
     """Remove an RBD image, its manifest and its entry; if they are there.
@@ -233,9 +244,13 @@ def purge(cluster: connection.Cluster, name: str,
     :raises rbd.ImageHasSnapshots: if it has other snapshots, or clones
     """
     rbd = bindings.rbd()
-    with contextlib.suppress(rbd.ImageNotFound), \
-            cluster.opened(name) as image:
-        drop_snapshot(image)
+    try:
+        with cluster.opened(name) as image:
+            drop_snapshot(image)
+    except rbd.ImageNotFound:
+        # Removed in part; or it became the image just now.
+        if is_stored(cluster, upload):
+            return
     with contextlib.suppress(bindings.rados().ObjectNotFound):
         cluster.ioctx.remove_object(layout.manifest_name(upload))
     with contextlib.suppress(rbd.ImageNotFound):
@@ -253,6 +268,60 @@ def drop_snapshot(image: Any) -> None:
         image.remove_snap(layout.SNAPSHOT)
 
 
+@contextlib.contextmanager
+def exclusively(cluster: connection.Cluster,
+                image_id: str) -> Iterator[None]:
+    """Let nobody else of us rename to or from an id; use it within a run.
+
+    librbd looks whether a name is taken before it renames, and not again:
+    two who rename to one name at once both succeed.  The lock, one for the
+    ids that begin alike, ends by itself if its owner dies.
+
+    :raises easystack_image.exceptions.ImageBusy: if somebody keeps it
+    """
+    rados = bindings.rados()
+    name, cookie = f'rename.{image_id[:2]}', secrets.token_hex(8)
+    deadline = time.monotonic() + cluster.limit / 2
+    while True:
+        try:
+            cluster.ioctx.lock_exclusive(
+                layout.INDEX, name, cookie, 'easystack-image',
+                math.ceil(cluster.limit))
+            break
+        except rados.ObjectBusy as error:
+            if time.monotonic() > deadline:
+                raise exceptions.ImageBusy(
+                    f'image {image_id}: another process works on it, or '
+                    'died just now; try again') from error
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(rados.ObjectNotFound):
+            cluster.ioctx.unlock(layout.INDEX, name, cookie)
+
+
+def claim(cluster: connection.Cluster, name: str, image_id: str) -> None:
+    """Give an RBD image the name of an image; call it within a run.
+
+    :raises easystack_image.exceptions.ImageExists: if it is taken
+    """
+    rbd = bindings.rbd()
+    with exclusively(cluster, image_id):
+        with contextlib.suppress(rbd.ImageNotFound), \
+                cluster.opened(image_id, read_only=True):
+            raise _exists(image_id)
+        try:
+            cluster.rbd.rename(cluster.ioctx, name, image_id)
+        except rbd.ImageExists as error:
+            raise _exists(image_id) from error
+
+
+def _exists(image_id: str) -> exceptions.ImageExists:
+    return exceptions.ImageExists(
+        f'image {image_id} is in this store already')
+
+
 def retire(cluster: connection.Cluster, image_id: str,
            generation: str | None) -> tuple[str, layout.Upload]:
     """Make a stored image no image any more; call it within a run.
@@ -264,6 +333,12 @@ def retire(cluster: connection.Cluster, image_id: str,
     :raises easystack_image.exceptions.ImageNotFound: if it is another one
     :raises rbd.ImageNotFound: if there is none
     """
+    with exclusively(cluster, image_id):
+        return _retire(cluster, image_id, generation)
+
+
+def _retire(cluster: connection.Cluster, image_id: str,
+            generation: str | None) -> tuple[str, layout.Upload]:
     with cluster.opened(image_id, read_only=True) as image:
         upload = layout.Upload(image_id, generation_of(cluster, image)[0])
         if generation not in (None, upload.generation):

@@ -69,29 +69,20 @@ class Sweeper:
         Whoever deletes an image by other means leaves them.
         """
         for upload in known:
-            if upload.image_id in names and self._is(cluster, upload):
+            if upload.image_id in names and _is_stored(cluster, upload):
                 continue
             # In the order in which it goes from one name to the next.
-            if images.exists(cluster, layout.upload_name(upload)) or self._is(
-                    cluster, upload) or images.exists(
-                        cluster, layout.trash_name(upload)):
+            if (images.exists(cluster, layout.upload_name(upload))
+                    or _is_stored(cluster, upload)
+                    or images.exists(cluster, layout.trash_name(upload))):
                 continue
             # There is no RBD image of that name: only the rest goes.
             _purge(cluster, layout.upload_name(upload), upload,
                    'what is left of an image')
 
-    def _is(self, cluster: connection.Cluster,
-            upload: layout.Upload) -> bool:
-        """Tell whether an upload is the stored image."""
-        def look() -> bool:
-            with cluster.opened(upload.image_id, read_only=True) as image:
-                return images.generation_of(cluster, image)[0] == (
-                    upload.generation)
 
-        try:
-            return cluster.run(look)
-        except bindings.rbd().ImageNotFound:
-            return False
+def _is_stored(cluster: connection.Cluster, upload: layout.Upload) -> bool:
+    return cluster.run(lambda: images.is_stored(cluster, upload))
 
 
 def _purge(cluster: connection.Cluster, name: str, upload: layout.Upload,

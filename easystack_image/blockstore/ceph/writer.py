@@ -131,13 +131,11 @@ class Upload:
         """
         self._committing = True
         try:
-            self._cluster.run(lambda: self._cluster.rbd.rename(
-                self._cluster.ioctx, self._name, self._upload.image_id))
-        except bindings.rbd().ImageExists as error:
+            self._cluster.run(lambda: images.claim(
+                self._cluster, self._name, self._upload.image_id))
+        except (exceptions.ImageExists, exceptions.ImageBusy):
             self._committing = False
-            raise exceptions.ImageExists(
-                f'image {self._upload.image_id} is in this store '
-                'already') from error
+            raise
         except bindings.rbd().ImageNotFound as error:
             raise exceptions.DeviceError(
                 self._cluster.name, 'the upload was removed by somebody '
