@@ -74,12 +74,16 @@ class Balancer:
         away = self._fleet.awaited(listed.failures)
         todo = []
         for image_id, copies in listed.images.items():
-            wanted = self._fleet.targets(
-                image_id, self._fleet.devices)[:self._settings.copies]
+            wanted = self._wanted(image_id)
             if (set(wanted) - away != set(copies)
                     or listed.whole(image_id) != set(copies)):
                 todo.append(image_id)
         return sorted(todo)
+
+    def _wanted(self, image_id: str) -> list[str]:
+        """Return the devices where placement wants an image, best first."""
+        return self._fleet.targets(
+            image_id, self._fleet.devices)[:self._settings.copies]
 
     def plan(self, image_id: str) -> Plan:
         """Return what is to be done about an image.
@@ -95,8 +99,7 @@ class Balancer:
             raise survey.absence()
         image_id = survey.image_id
         holders = [finding.path for finding in survey.sound()]
-        wanted = self._fleet.targets(
-            image_id, self._fleet.devices)[:self._settings.copies]
+        wanted = self._wanted(image_id)
         make = [path for path in wanted if path not in holders
                 and path in survey.findings]
         if any(map(self._fleet.leaving, holders)):
@@ -236,9 +239,8 @@ class Balancer:
         for the zones they are in.
         """
         holders = [finding.path for finding in survey.sound()]
-        wanted = self._fleet.targets(
-            survey.image_id, self._fleet.devices)[:self._settings.copies]
-        keep = self._keep(survey, [*holders, *made], wanted)
+        keep = self._keep(survey, [*holders, *made],
+                          self._wanted(survey.image_id))
         return [path for path in holders if path not in keep]
 
     def _good(self, survey: fleet_module.Survey, surplus: Sequence[str],
