@@ -378,19 +378,13 @@ class Healer:
         return lost
 
 
-class _Counter:
+class _Counter(work.Silent):
     """Counts what a scrub reads."""
 
     def __init__(self, totals: _Totals) -> None:
         self._totals = totals
         self._lock = threading.Lock()
 
-    def begin(self, images: int, size: int) -> None:
-        pass
-
     def advance(self, images: int, size: int) -> None:
         with self._lock:
             self._totals.scrubbed_bytes += size
-
-    def note(self, message: str) -> None:
-        pass

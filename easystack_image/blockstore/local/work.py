@@ -22,15 +22,17 @@ class Progress(Protocol):
         """Hear of something that an operator wants to know."""
 
 
-class _Silent:
+class Silent:
+    """Passes over all that it is told; a base for who wants some of it."""
+
     def begin(self, images: int, size: int) -> None:
-        pass
+        """See :class:`Progress`."""
 
     def advance(self, images: int, size: int) -> None:
-        pass
+        """See :class:`Progress`."""
 
     def note(self, message: str) -> None:
-        pass
+        """See :class:`Progress`."""
 
 
 class Job:
@@ -46,7 +48,7 @@ class Job:
                  progress: Progress | None = None) -> None:
         self.rate = rate
         self.stop = stop or threading.Event()
-        self.progress: Progress = progress or _Silent()
+        self.progress: Progress = progress or Silent()
         self._lock = threading.Lock()
         self._next = time.monotonic()
 

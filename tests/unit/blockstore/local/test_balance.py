@@ -89,7 +89,7 @@ class BalanceTest(operating.OperatingTest):
         first, *rest = self.misplaced()
         stop = threading.Event()
 
-        class Stopping(work._Silent):
+        class Stopping(work.Silent):
             def advance(self, images: int, size: int) -> None:
                 if images:
                     stop.set()

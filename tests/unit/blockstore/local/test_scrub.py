@@ -19,7 +19,7 @@ SIZE = 3000
 DAY = 86400.0
 
 
-class Order(work._Silent):
+class Order(work.Silent):
     """Notes what is said, and stops the work after some images."""
 
     def __init__(self, stop: threading.Event, after: int) -> None:
