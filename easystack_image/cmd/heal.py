@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import threading
+from typing import TextIO
 
 from easystack_image.blockstore.local import healer as healer_module
 from easystack_image.blockstore.local import status as status_module
@@ -13,6 +15,10 @@ from easystack_image.cmd import progress
 #: Seconds that the healer gets to end what it is at. Everything that it does
 #: survives being cut off.
 PATIENCE = 10.0
+#: As oslo.log has it by default: what reads Glance's log reads this one, too.
+LINES = ('%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [-] '
+         '%(message)s')
+TIMES = '%Y-%m-%d %H:%M:%S'
 
 
 class Heal(base.StoreCommand):
@@ -35,6 +41,8 @@ class Heal(base.StoreCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         """Heal."""
+        if not parsed_args.once:
+            _tell_times(self.store_app.stderr)
         healer = self.local().healer(self.report)
         with progress.until_signal() as stop:
             if not parsed_args.once:
@@ -47,6 +55,17 @@ class Heal(base.StoreCommand):
 
     def report(self, status: status_module.Status) -> None:
         """Hear how the store is after each round."""
+
+
+def _tell_times(stream: TextIO) -> None:
+    """Have what is logged to a stream say when it was, and how bad.
+
+    A service is read later, and perhaps by a program; not so the commands.
+    """
+    for handler in logging.getLogger().handlers:
+        if (isinstance(handler, logging.StreamHandler)
+                and handler.stream is stream):
+            handler.setFormatter(logging.Formatter(LINES, TIMES))
 
 
 def _serve(healer: healer_module.Healer, stop: threading.Event) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 import select
 import shutil
 import signal
@@ -42,6 +44,26 @@ class HealTest(moving.MovingCase):
             self.wait_for(lambda: len(self.holders(min(self.images))) == 3)
             self.check_ended(process, number)
             self.check_whole()
+
+    def test_its_log_tells_times(self) -> None:
+        """Line by line, as Glance's own log does."""
+        before = datetime.datetime.now()
+        process = self.healer()
+        result = self.stop(process, signal.SIGTERM)
+        after = datetime.datetime.now()
+        # The first line was read already.
+        lines = result.errors.splitlines()
+        self.assertNotEqual([], lines)
+        for line in lines:
+            match = re.fullmatch(
+                r'([0-9-]{10} [0-9:]{8}[.][0-9]{3}) ([0-9]+) '
+                r'(?:DEBUG|INFO|WARNING|ERROR) [a-z_.]+ \[-\] .+', line)
+            self.assertIsNotNone(match, line)
+            self.assertEqual(str(process.pid), match[2])
+            told = datetime.datetime.fromisoformat(match[1])
+            # It tells milliseconds, and cuts the rest off.
+            self.assertLess(before - datetime.timedelta(seconds=1), told)
+            self.assertLessEqual(told, after)
 
     def test_one_at_a_time(self) -> None:
         """The second one waits until the first is gone, however it goes."""
