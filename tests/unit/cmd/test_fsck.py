@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 import signal
+import sys
 import time
 
 from easystack_image.blockstore import engine as engine_module
@@ -13,6 +14,20 @@ from tests.unit.cmd import base
 from tests.unit.cmd import glance_tables
 from tests.unit.store import base as store_base
 
+#: The command, with a database that answers once when it removes orphans.
+_GOES_AWAY = """
+import sys
+from easystack_image import exceptions
+from easystack_image.cmd import manage, records
+ask, asked = records.Records.to, []
+def to(self, image_id):
+    asked.append(image_id)
+    if len(asked) > 1:
+        raise exceptions.RecordsError('it went away')
+    return ask(self, image_id)
+records.Records.to = to
+sys.exit(manage.main())
+"""
 DATA = store_base.content(store_base.MIB + 99)
 
 
@@ -246,6 +261,22 @@ class DatabaseTest(FsckCase):
         self.assertTrue(self.is_stored(self.info))
         self.assertEqual((0, '[]'), (
             (result := self.compare()).code, result.output.strip()))
+
+    def test_database_that_goes_away(self) -> None:
+        """What was deleted before is told; nothing is deleted after."""
+        second = self.store()
+        self.age(second, 48)
+        result = self.run_command(
+            '--config-file', self.config, 'fsck', '--database',
+            self.tables.url, '--remove-orphans', '-f', 'json',
+            command=(sys.executable, '-c', _GOES_AWAY))
+        self.assertEqual((1, ['deleted', 'not deleted']), (
+            result.code, [row['result'] for row in result.rows]))
+        self.assertIn('it went away', result.errors)
+        gone, left = (row['image'] for row in result.rows)
+        self.assertEqual({left, self.info.image_id},
+                         set(self.engine.list_images()))
+        self.assertNotEqual(gone, left)
 
     def test_more_than_crashes_leave(self) -> None:
         """As by a database that was restored from a backup."""
