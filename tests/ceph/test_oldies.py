@@ -1,6 +1,9 @@
 """Faults that glance_store's rbd driver has, and this one has not.
 
-Each was seen with glance_store 5.7.0; the docstrings say how.
+Each was seen with glance_store 5.7.0; the docstrings say how.  Of two more,
+the tests are in ``test_faults``: with too few OSDs, or a full pool, every call
+hung, or ended with a raw ``rbd.Timeout`` and left a partial image, and
+StorageFull was never seen; and a killed process left its image for ever.
 """
 
 from __future__ import annotations
