@@ -119,6 +119,10 @@ class LocalEngine(engine.Engine):
                        'least': self.min_copies})
         # Which devices are away, so that they keep their images.
         members.Members(self.fleet).known()
+        status = self.status()
+        differ = status and status.disagreement(self.copies)
+        if differ:
+            LOG.warning('%s.', differ)
         self.sweeper.sweep_uploads()
 
     @property

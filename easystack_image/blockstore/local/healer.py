@@ -354,7 +354,8 @@ class Healer:
                 (entry.verified_at for image_id, copies
                  in listed.images.items() if image_id not in lost
                  for entry in copies.values()), default=0.0),
-            lost=len(lost), **dataclasses.asdict(self._totals))
+            lost=len(lost), copies=settings.copies,
+            **dataclasses.asdict(self._totals))
 
     def _find_lost(self, listed: inventory.Inventory) -> set[str]:
         """Return the images without a good copy on devices that are there.

@@ -302,6 +302,9 @@ def _healer(status: status_module.Status | None,
                       'up for by itself: run "easystack-image-manage heal" '
                       'as a service')
         return
+    differ = status.disagreement(settings.copies)
+    if differ:
+        yield Problem(WARNING, 'healer-disagrees', None, differ)
     age = time.time() - status.written_at
     interval = max(status.interval, settings.heal_interval)
     if age > ROUNDS * interval:

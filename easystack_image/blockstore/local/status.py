@@ -59,6 +59,22 @@ class Status:
     #: Images without a good copy on devices that are there.  Releases before
     #: it did not write it.
     lost: int = 0
+    #: How many copies of each image the healer keeps; 0 if it did not say.
+    copies: int = 0
+
+    def disagreement(self, copies: int) -> str:
+        """Tell if the healer keeps another number of copies, or return ''.
+
+        :param copies: how many are configured here
+        """
+        if self.copies in (0, copies):
+            return ''
+        return (f'easystack_block_copies is {copies} here, and the healer of '
+                f'these devices ({self.healer}) keeps {self.copies}: whoever '
+                'has fewer removes what the other makes. Configure the same '
+                'number wherever the devices are used, and restart Glance '
+                'and the healer; two stores that are to differ need devices '
+                'of their own')
 
 
 def write(fleet: fleet_module.Fleet, status: Status) -> None:

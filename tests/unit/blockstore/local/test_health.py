@@ -450,6 +450,33 @@ class StatusTest(HealthCase):
             self.assertEqual({'images-misplaced'}, set(self.found()))
             self.assertEqual(0, status_module.read(self.engine.fleet).lost)
 
+    def test_two_stores_on_the_same_devices(self) -> None:
+        """One keeps three copies, the other two."""
+        self.heal()
+        self.assertEqual({}, self.found())
+        other = base.engine_on(self.devices, copies=2, min_copies=1,
+                               nearly_full=100.0)
+        for started in (False, True):
+            if started:
+                other.start()
+            self.assertEqual({'healer-disagrees': [None]}, self.found(other))
+        problem = self.problem('healer-disagrees', other)
+        self.assertEqual((WARNING, False), (problem.severity,
+                                            problem.outage))
+        for words in ('easystack_block_copies is 2 here', 'keeps 3',
+                      'Configure the same number'):
+            self.assertIn(words, problem.message)
+            self.assertIn(words, self.log.output)
+        # It was changed for good: the healer is restarted, then Glance.
+        other.healer(lambda status: None).round(threading.Event())
+        self.assertEqual({}, self.found(other))
+        self.assertEqual({'healer-disagrees': [None]}, self.found())
+
+    def test_the_same_number(self) -> None:
+        self.heal()
+        self.lab.engine()
+        self.assertNotIn('easystack_block_copies', self.log.output)
+
     def test_waiting(self) -> None:
         self.check('images-waiting', '2 images have', waiting=2)
 
