@@ -65,7 +65,8 @@ class CopiesList(base.ListCommand):
     """List all images, and how many copies each has.
 
     Told by names alone, on the devices that can be asked; "copies show"
-    looks closer. "verified" is when the copy was verified that was not
+    looks closer. Copies that a repair found bad do not count, where it found
+    no good one. "verified" is when the copy was verified that was not
     verified for longest (UTC).
     """
 
@@ -80,17 +81,19 @@ class CopiesList(base.ListCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
         """List them."""
         engine = self.local()
-        listed = inventory.take(engine.fleet).images
+        listed = inventory.take(engine.fleet)
+        bad = engine.repairer.known_bad(listed)
         rows: list[tuple[object, ...]] = []
-        for image_id, copies in sorted(listed.items()):
-            lacks = len(copies) < engine.copies
+        for image_id, copies in sorted(listed.images.items()):
+            count = len(copies) - len(bad.get(image_id, ()))
+            lacks = count < engine.copies
             if lacks:
                 self.exit_code = base.NOT_GOOD
             if lacks or not parsed_args.lacking:
                 rows.append((
                     image_id,
                     columns.Size(max(each.size for each in copies.values())),
-                    columns.Count((len(copies), engine.copies)),
+                    columns.Count((count, engine.copies)),
                     columns.Moment(min(each.verified_at
                                        for each in copies.values()))))
         return ('image', 'size', 'copies', 'verified'), rows

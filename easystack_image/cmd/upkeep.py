@@ -129,7 +129,9 @@ class Repair(_OneOrAll):
         parser.add_argument(
             '--dry-run', action='store_true',
             help='Change nothing; list the images that would be repaired, '
-                 'and why. The copies of one image are read for that.')
+                 'and why. The copies of one image are read for that. An '
+                 'image without a good copy "would be tried": it can be '
+                 'repaired only if each block is good in some copy.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
@@ -143,15 +145,19 @@ class Repair(_OneOrAll):
                 needs = _in_need(engine, job)
         else:
             image_id = validate.canonical_uuid(parsed_args.image)
-            reason = _reason(
-                self.one_engine().list_copies(image_id, verify=True),
-                int(self.store_app.store_options['copies']))
+            found = self.one_engine().list_copies(image_id, verify=True)
+            reason = _reason(found, int(self.store_app.store_options[
+                'copies']))
             if reason:
-                needs = {image_id: _Need(0, reason)}
+                needs = {image_id: _Need(0, reason, _none_good(found))}
         if not needs:
             self.say('No image needs repair.')
-        return _RESULTS, [(image_id, 'would be repaired', need.reason)
-                          for image_id, need in needs.items()]
+        if any(need.doubtful for need in needs.values()):
+            self.exit_code = base.NOT_GOOD
+        return _RESULTS, [
+            (image_id, 'would be tried' if need.doubtful
+             else 'would be repaired', need.reason)
+            for image_id, need in needs.items()]
 
     def one_engine(self) -> engine_module.Engine:
         """Return the engine: each can repair an image."""
@@ -192,6 +198,9 @@ class _Need:
     #: How many bytes have to be read.
     size: int
     reason: str
+    #: Whether no copy is good, as far as is known: each block may be good in
+    #: another one.
+    doubtful: bool = False
 
 
 def _repair(engine: local_engine.LocalEngine, image_id: str,
@@ -217,27 +226,38 @@ def _in_need(engine: local_engine.LocalEngine,
     todo = {}
     for image_id, found in sorted(listed.images.items()):
         job.check()
-        reason = _looks(engine, image_id)
+        looks = _looks(engine, image_id)
+        reason = _reason(looks, 0)
         if image_id in marked:
             reason = reason or 'it was found damaged when it was read'
         elif len(found) < engine.copies:
             reason = reason or f'{len(found)} of {engine.copies} copies'
         if reason:
             todo[image_id] = _Need(
-                sum(entry.size for entry in found.values()), reason)
+                sum(entry.size for entry in found.values()), reason,
+                _none_good(looks))
         job.progress.advance(1, 0)
     return todo
 
 
-def _looks(engine: local_engine.LocalEngine, image_id: str) -> str:
-    """Return what shows to be wrong with an image, or ''.
+def _looks(engine: local_engine.LocalEngine,
+           image_id: str) -> Sequence[engine_module.Copy]:
+    """Return the copies of an image; none, if it was deleted meanwhile.
 
-    By the names, manifests and sizes of its copies.
+    How they are is told by their names, manifests and sizes, and by what a
+    repair found out.
     """
     try:
-        return _reason(engine.list_copies(image_id), 0)
+        return engine.list_copies(image_id)
     except exceptions.ImageNotFound:
-        return ''
+        return ()
+
+
+def _none_good(found: Sequence[engine_module.Copy]) -> bool:
+    """Tell whether there are damaged copies, and no good one."""
+    states = {copy.state for copy in found}
+    return (engine_module.CopyState.DAMAGED in states
+            and engine_module.CopyState.GOOD not in states)
 
 
 def _reason(found: Sequence[engine_module.Copy], wanted: int) -> str:

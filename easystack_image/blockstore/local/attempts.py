@@ -9,7 +9,7 @@ asked for a repair since; losing it means that a repair is tried once more.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import contextlib
 import dataclasses
 import json
@@ -56,6 +56,17 @@ class Attempt(engine.RepairAttempt):
             earlier.lost, earlier.reason, earlier.devices) == (
             self.lost, self.reason, self.devices)
 
+    def condemns(self, device_id: str, verified_at: float) -> bool:
+        """Tell whether it found the copy on a device bad.
+
+        Of what it did not ask, and of what was read and found good since, it
+        tells nothing.
+
+        :param verified_at: when the copy was verified last, or written
+        """
+        since = self.ended_at < verified_at <= time.time() + AHEAD
+        return self.lost and device_id in self.devices and not since
+
     def pack(self) -> bytes:
         """Return the content of the file: a JSON object, and ``format``."""
         fields = {'format': FORMAT, **dataclasses.asdict(self),
@@ -94,10 +105,12 @@ class Attempts:
         self._fleet = fleet
 
     def waiting(self, image_id: str | None = None,
+                paths: Iterable[str] | None = None,
                 ) -> dict[layout.Upload, Waiting]:
         """Return the uploads that wait for repair.
 
         :param image_id: of the only image to look for, or None for all
+        :param paths: of the devices to ask, by default all
         """
         def look(device: device_module.Device,
                  ) -> dict[layout.Upload, tuple[float, Attempt | None]]:
@@ -113,10 +126,24 @@ class Attempts:
                         for upload in uploads
                         if image_id in (None, upload.image_id)}
 
-        found, _ = self._fleet.run(look)
+        found, _ = self._fleet.run(look, paths=paths)
         return {upload: newest([each[upload] for each in found.values()
                                  if upload in each])
                 for upload in set().union(*found.values())}
+
+    def faults(self, attempt: Attempt | None,
+               copies: Mapping[str, float]) -> dict[str, str]:
+        """Return what is wrong with copies, as far as an attempt tells.
+
+        :param copies: when each was verified last, by device path
+        """
+        if attempt is None:
+            return {}
+        read = time.strftime('%Y-%m-%d %H:%M', time.gmtime(attempt.ended_at))
+        known = {path: self._fleet.devices[path].known for path in copies}
+        return {path: f'was bad when all of it was read ({read} UTC)'
+                for path, identity in known.items() if identity is not None
+                and attempt.condemns(identity.device_id, copies[path])}
 
     def note(self, uploads: Collection[layout.Upload],
              attempt: Attempt) -> None:

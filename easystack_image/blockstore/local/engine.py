@@ -342,13 +342,15 @@ class LocalEngine(engine.Engine):
         """See :meth:`easystack_image.blockstore.engine.Engine.list_copies`.
 
         Without ``verify`` the manifest and the size of each copy are
-        checked, not its content.
+        checked, not its content; what a repair found out counts.
         """
         with self._survey(image_id, None) as survey:
             if survey.current is None and not survey.damaged():
                 raise survey.absence()
-            faults: Mapping[str, str] = {}
-            if verify and survey.current is not None:
+            faults: Mapping[str, str]
+            if not verify or survey.current is None:
+                faults = self.repairer.known_faults(survey)
+            else:
                 diagnosis = repair_module.diagnose(
                     survey, self.settings.io_timeout)
                 faults = diagnosis.copies

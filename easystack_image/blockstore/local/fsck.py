@@ -15,6 +15,7 @@ import functools
 from typing import TypeVar
 
 from easystack_image import exceptions
+from easystack_image.blockstore.local import attempts
 from easystack_image.blockstore.local import census
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
@@ -59,6 +60,9 @@ class Checker:
         self._judge = judging.Judge(fleet, settings.copies,
                                     settings.min_copies, self._usable)
         self._failures: dict[str, exceptions.DeviceError] = {}
+        self._attempts = attempts.Attempts(fleet)
+        #: What came of repairs that were tried in vain.
+        self._tried: dict[layout.Upload, attempts.Waiting] = {}
         #: How many images were looked at.
         self.images = 0
         #: How many of them lack copies that an absent device may have.
@@ -84,6 +88,7 @@ class Checker:
         yield from self._trees()
         left = self._leftovers()
         yield from self._new_failures()
+        self._tried = self._attempts.waiting(paths=self._usable)
         self._announce(job, since is not None)
         if comparison is not None:
             comparison.begin(self._fleet.store_id or '',
@@ -196,6 +201,8 @@ class Checker:
         for image_id, image in images.items():
             if since is not None and image.read_before(since):
                 yield from self._verify(image_id, job)
+            else:
+                yield from self._known(image)
             job.check()
         self.images += len(images)
         job.progress.advance(len(images), 0)
@@ -238,6 +245,26 @@ class Checker:
                                      exceptions.ImageBusy):
                 stack.enter_context(self._fleet.locked(image_id, 'commit'))
             yield
+
+    def _known(self, image: Image) -> Iterator[Problem]:
+        """Tell of what a repair found out, where nothing is read now."""
+        current = image.current()
+        waiting = current and self._tried.get(
+            layout.Upload(image.image_id, current.generation))
+        if current is None or not waiting:
+            return
+        alive = {path: image.copies[path].verified_at
+                 for path, info in image.alive().items()
+                 if info.generation == current.generation}
+        faults = self._attempts.faults(waiting.attempt, alive)
+        if set(alive) == set(faults):
+            for path, fault in faults.items():
+                yield Problem(Kind.DAMAGED_COPY, fault, path, image.image_id,
+                              current.generation)
+            yield Problem(
+                Kind.NO_GOOD_COPY, 'a repair found no good copy'
+                + judging.where(image), '', image.image_id,
+                current.generation)
 
     def _verify(self, image_id: str, job: work.Job) -> Iterator[Problem]:
         """Read all of every copy of an image."""

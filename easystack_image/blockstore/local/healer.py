@@ -274,8 +274,11 @@ class Healer:
         self._stuck = {image_id: rounds - 1
                        for image_id, rounds in self._stuck.items()
                        if image_id in misplaced and rounds > 1}
-        todo = sorted(misplaced.difference(self._stuck), key=lambda image_id:
-                      (len(listed.images[image_id]), image_id))
+        # Nothing can be made of what is lost; it is tried again as a repair.
+        lost = self._repairer.given_up() if misplaced else set()
+        todo = sorted(misplaced.difference(self._stuck, lost),
+                      key=lambda image_id: (len(listed.images[image_id]),
+                                            image_id))
         for image_id in todo:
             job.check()
             try:
@@ -349,7 +352,7 @@ class Healer:
                          in self._repairer.marked()}),
             failing=len({*self._failing, *self._stuck, *lost}),
             quarantined=self._expiry.count_quarantined(),
-            misplaced=len(self._balancer.misplaced(listed)),
+            misplaced=len(set(self._balancer.misplaced(listed)) - lost),
             oldest_verified_at=min(
                 (entry.verified_at for image_id, copies
                  in listed.images.items() if image_id not in lost

@@ -101,7 +101,7 @@ class Judge:
             yield from self._number(image, current, holders)
         elif image.damaged():
             yield Problem(Kind.NO_GOOD_COPY, 'none of its copies is good'
-                          + _where(image), '', image.image_id)
+                          + where(image), '', image.image_id)
 
     def _agreement(self, image: Image, current: engine.ImageInfo,
                    holders: list[str]) -> Iterator[Problem]:
@@ -125,7 +125,7 @@ class Judge:
                 Kind.BELOW_MIN_COPIES if count < self._min_copies
                 else Kind.BELOW_COPIES,
                 f'it has {count} of {self._copies} good copies'
-                + _where(image), '', image.image_id, current.generation)
+                + where(image), '', image.image_id, current.generation)
         elif count > self._copies:
             yield Problem(
                 Kind.SURPLUS, f'it has {count} copies, {self._copies} are '
@@ -147,6 +147,7 @@ class Judge:
         return identity.zone if identity else ''
 
 
-def _where(image: Image) -> str:
+def where(image: Image) -> str:
+    """Return on how many devices there may be more of an image, if any."""
     return (f' on the devices that are there ({image.away} are not)'
             if image.away else '')

@@ -22,6 +22,7 @@ from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
 from easystack_image.blockstore.local import fsio
+from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import manifest as manifest_module
 from easystack_image.blockstore.local import reader as reader_module
@@ -358,6 +359,32 @@ class Repairer:
         requested_at = max(each.requested_at for each in waiting)
         return attempts.newest([(requested_at, each.attempt)
                                 for each in waiting])
+
+    def known_faults(self, survey: fleet_module.Survey) -> dict[str, str]:
+        """Return what is known to be wrong with copies that look sound.
+
+        Of an image without a good copy, once a repair found that; what it
+        finds otherwise is repaired.
+
+        :returns: what it is, by device path
+        """
+        if survey.current is None:
+            return {}
+        waiting = self._attempts.waiting(survey.image_id).get(
+            layout.Upload(survey.image_id, survey.current))
+        return self._attempts.faults(
+            waiting.attempt if waiting else None,
+            {finding.path: finding.verified_at for finding in survey.sound()})
+
+    def known_bad(self, listed: inventory.Inventory) -> dict[str, set[str]]:
+        """Return the devices whose copies are known to be bad, by image.
+
+        Of images without a good copy, as :meth:`known_faults`.
+        """
+        return {upload.image_id: set(self._attempts.faults(attempt, {
+            path: entry.verified_at for path, entry
+            in listed.images.get(upload.image_id, {}).items()}))
+            for upload, attempt in self._lost().items()}
 
     def lost(self) -> set[str]:
         """Return the images of which a repair found no good copy."""

@@ -192,6 +192,32 @@ class RepairTest(UpkeepCase):
             for image_id in sorted(self.images)[:3]))
         self.assertIn('no copy has a good block', results[bad]['reason'])
 
+    def test_known_to_be_lost(self) -> None:
+        """What one command found out, the others tell."""
+        bad = min(self.images)
+        for number in range(3):
+            self.flip(number, bad)
+        # Nobody knows yet, unless it is read now.
+        self.assertEqual([], self.done('copies', 'list', '--lacking').rows)
+        row = self.row('repair', bad, '--dry-run', code=3)
+        self.assertEqual('would be tried', row['result'])
+        self.done('scrub', code=3)
+        for command in (('list',), ('list', '--lacking')):
+            rows = self.done('copies', *command, code=3).rows
+            self.assertEqual([(bad, 0)], [
+                (row['image'], row['copies']) for row in rows
+                if row['copies'] < 3])
+        rows = self.done('copies', 'show', bad, code=3).rows
+        self.assertEqual(['damaged'] * 3, [row['state'] for row in rows])
+        rows = self.done('fsck', code=3).rows
+        self.assertEqual({bad}, {row['image'] for row in rows})
+        self.assertIn('no-good-copy', {row['kind'] for row in rows})
+        for which in ((), (bad,)):
+            row = self.row('repair', *which, '--dry-run', code=3)
+            self.assertEqual((bad, 'would be tried'),
+                             (row['image'], row['result']))
+        self.assertEqual('failed', self.row('repair', code=3)['result'])
+
     def test_interrupted(self) -> None:
         for image_id in self.images:
             self.drop(1, image_id)

@@ -555,6 +555,24 @@ class CopyTest(FsckTest):
         self.assertEqual({Kind.DAMAGED_COPY, Kind.NO_GOOD_COPY},
                          self.kinds(since=time.time()))
 
+    def test_known_to_be_lost(self) -> None:
+        """A repair found out; nothing is read for that."""
+        for device in self.there:
+            self.lab.damage(device, self.image_id, 99)
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image_id)
+        # Those that all was read of for this check need no record.
+        for since in (None, 0.0, time.time()):
+            found = self.check(since=since)
+            self.assertEqual(
+                [Kind.DAMAGED_COPY] * 3 + [Kind.NO_GOOD_COPY],
+                [each.kind for each in found], found)
+            self.assertEqual({self.image_id}, {each.image for each in found})
+        self.lab.take_away(self.there[0])
+        self.assertIn('found no good copy on the devices that are there (1 '
+                      'are not)',
+                      ' '.join(each.message for each in self.check()))
+
     def test_surplus(self) -> None:
         shutil.copytree(self.lab.place(self.there[0], self.image_id),
                         self.lab.place(self.spare, self.image_id))

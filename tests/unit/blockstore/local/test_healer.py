@@ -17,6 +17,7 @@ import fixtures
 from easystack_image import exceptions
 from easystack_image.blockstore.local import healer as healer_module
 from easystack_image.blockstore.local import layout
+from easystack_image.blockstore.local import repair as repair_module
 from easystack_image.blockstore.local import status as status_module
 from tests.unit.blockstore.local import base
 from tests.unit.blockstore.local import operating
@@ -325,6 +326,32 @@ class FailingTest(HealerTest):
             self.assertEqual([self.first()] * 2, tried)
         self.assertIn(f'Image {self.first()} has no good copy',
                       self.log.output)
+
+    def test_beyond_repair_and_misplaced(self) -> None:
+        """A device was added on which it belongs."""
+        self.lose()
+        self.engine.request_repair(self.first())
+        self.assertEqual(1, self.round().lost)
+        self.engine.membership.add(self.more[0], weight=10000.0)
+        read: list[str] = []
+        real = repair_module.verify
+
+        def verify(copy: Any, *args: Any) -> str:
+            read.append(copy.manifest.image_id)
+            return real(copy, *args)
+
+        with fixtures.MonkeyPatch('easystack_image.blockstore.local.repair.'
+                                  'verify', verify), self.tries() as tried:
+            for _ in range(4):
+                # It was not asked yet; each time by another process.
+                self.healer = self.make_healer()
+                status = self.round()
+                self.assertEqual((1, 0), (status.lost, status.misplaced))
+        self.assertEqual([self.first()], tried)
+        self.assertEqual([self.first()] * 3, read)
+        self.assertNotIn(f'image {self.first()} cannot be moved',
+                         self.log.output)
+        self.assertIn(self.more[0], self.wanted(self.first()))
 
     def test_beyond_repair_for_a_long_time(self) -> None:
         """It may have been the memory, or a cable."""

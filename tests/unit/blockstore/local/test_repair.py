@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
+import dataclasses
 import errno
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ from easystack_image import exceptions
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import fleet as fleet_module
 from easystack_image.blockstore.local import fsio
+from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import manifest as manifest_module
 from easystack_image.blockstore.local import repair
@@ -622,8 +624,7 @@ class MarkTest(RepairTest):
         self.assertEqual({self.upload(self.info)}, self.repairer.marked())
 
 
-class AttemptTest(RepairTest):
-    """What is told of repairs that were in vain."""
+class AttemptCase(RepairTest):
 
     def attempt(self) -> Any:
         return self.engine.repair_attempt(self.image)
@@ -631,6 +632,10 @@ class AttemptTest(RepairTest):
     def lose(self) -> None:
         for device in self.holders:
             self.lab.damage(device, self.image, MIB + 1)
+
+
+class AttemptTest(AttemptCase):
+    """What is told of repairs that were in vain."""
 
     def test_none(self) -> None:
         self.assertIsNone(self.attempt())
@@ -793,6 +798,62 @@ class AttemptTest(RepairTest):
         self.assertRaises(exceptions.DamagedImage, self.engine.repair,
                           self.image)
         self.assertTrue(self.attempt().lost)
+
+
+class KnownTest(AttemptCase):
+    """What a repair found out is told where nothing is read."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.lose()
+        self.assertRaises(exceptions.DamagedImage, self.engine.repair,
+                          self.image)
+
+    def states(self, engine: Any = None) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for copy in (engine or self.engine).list_copies(self.image):
+            found.setdefault(copy.state.value, set()).add(copy.device)
+        return found
+
+    def test_copies(self) -> None:
+        # Others that could hold a copy are told as well.
+        for engine in (self.engine, self.lab.engine()):
+            self.assertEqual(set(self.holders), self.states(engine)['damaged'])
+            self.assertNotIn('good', self.states(engine))
+        self.assertEqual(
+            {'was bad when all of it was read'}, {
+                copy.reason.partition(' (')[0] for copy
+                in self.engine.list_copies(self.image)
+                if copy.device in self.holders})
+
+    def test_known_bad(self) -> None:
+        listed = inventory.take(self.engine.fleet)
+        self.assertEqual({self.image: set(self.holders)},
+                         self.repairer.known_bad(listed))
+
+    def test_verified_since(self) -> None:
+        """An operator puts the good bytes of one back by hand."""
+        self.overwrite(self.holders[0], 'data', self.data)
+        self.assertNotIn('good', self.states())
+        self.engine.list_copies(self.image, verify=True)
+        self.assertEqual({self.holders[0]}, self.states()['good'])
+        self.assertEqual({self.image: set(self.holders[1:])},
+                         self.repairer.known_bad(
+                             inventory.take(self.engine.fleet)))
+
+    def test_device_that_was_not_asked(self) -> None:
+        """It has a copy that nobody found bad."""
+        attempt = self.attempt()
+        asked = self.engine.fleet.devices[self.holders[0]].known.device_id
+        self.engine.repairer._attempts.note(
+            [self.upload(self.info)], dataclasses.replace(
+                attempt, devices=attempt.devices - {asked}))
+        self.assertEqual({self.holders[0]}, self.states()['good'])
+
+    def test_stored_anew(self) -> None:
+        self.engine.delete(self.image)
+        self.store(b'new', self.image)
+        self.assertEqual({'good'}, set(self.states()))
 
 
 class VerifyTest(RepairTest):
