@@ -197,7 +197,8 @@ class Store(driver.Store):  # type: ignore[misc]
             info = self.engine.write(
                 image_id, source, image_size or None, hashing_algo,
                 verifier.update if verifier else None)
-        uri = self.engine.address_of(info).uri
+        uri: str = StoreLocation({'place': self.engine.address_of(info)},
+                                 self.conf).get_uri()
         self._admissions.admit(context, uri)
         metadata = {'store': self.backend_group} if self.backend_group else {}
         return uri, info.size, info.md5, info.multihash, metadata

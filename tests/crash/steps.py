@@ -42,7 +42,7 @@ DELAY = 0.003
 #: How long to wait for what should come soon, in seconds.
 PATIENCE = 20.0
 #: Names of files that are there to be locked.
-_LOCK = re.compile('(commit|repair)[.][0-9a-f]{2}')
+_LOCK = re.compile('(commit|repair)[.][0-9a-f]{2}|heal')
 
 #: Changes that Python reports by itself, whoever makes them.
 _AUDITED = {'os.mkdir', 'os.rename', 'os.remove', 'os.rmdir', 'os.truncate',

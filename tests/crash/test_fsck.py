@@ -43,7 +43,7 @@ REPORTED: dict[str, set[Kind]] = {
     'copy of an older upload': STALE,
     'link instead of data': DAMAGED | {Kind.LINK},
     'link instead of manifest': DAMAGED | {Kind.LINK},
-    'directory instead of data': SIZE | {Kind.UNEXPECTED},
+    'directory instead of data': DAMAGED | {Kind.UNEXPECTED},
     'directory instead of manifest': DAMAGED | {Kind.UNEXPECTED},
     'link instead of copy': DAMAGED,
     'file instead of copy': DAMAGED,

@@ -198,12 +198,12 @@ class TestReplace(MovingCase):
                        new=self.spare)
         self.begin_anew()
         # To prepare a device has 512 steps more, which other tests cut;
-        # of the rest every fifth will do, as these have long ways.
+        # of the rest every fourth will do, as these have long ways.
         cuts = [
             *(steps.Cut(COUNT, number) for number in
-              [1, 300, *range(521, len(run.on(COUNT)) + 1, 5)]),
+              [1, 300, *range(521, len(run.on(COUNT)) + 1, 4)]),
             *(steps.Cut(0, number) for number in
-              range(1, len(run.on(0)) + 1, 5))]
+              range(1, len(run.on(0)) + 1, 4))]
         seen = self.judge_all(
             (self.act('replace', cut, old=self.old, new=self.spare)
              for cut in cuts), self.judge)

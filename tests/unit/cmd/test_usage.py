@@ -17,6 +17,8 @@ COMMANDS = ('device add', 'device drain', 'device init', 'device list',
 #: A signal that comes when the command imports its first library.
 _STOPPED = """
 import os, signal, sys
+# Whoever runs the tests in the background may have it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Finder:
     def find_spec(self, name, path=None, target=None):
         if name == 'cliff':
