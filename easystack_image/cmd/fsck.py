@@ -77,9 +77,10 @@ class Fsck(base.LongCommand):
                                  'list what would be deleted.')
         parser.add_argument(
             '--force', metavar='STORE', default='',
-            help='Delete orphans although they are more than a tenth of the '
-                 'images, or the database has no image of this store; repeat '
-                 'the name of the store.')
+            help='Delete orphans although they are more than ten, or more '
+                 'than a tenth of the images (and more than two), or the '
+                 'database has no image of this store; repeat the name of '
+                 'the store.')
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:

@@ -10,10 +10,11 @@ from easystack_image.blockstore.local import problems
 from easystack_image.blockstore.local import references as references_module
 from easystack_image.blockstore.local import work
 
-#: So many orphans are removed without asking twice, and so large a share of
-#: the images (one in TENTH).
-FEW = 10
+#: No more orphans than this are removed without asking twice, nor than one
+#: image in TENTH; of a store with few images, as many as MIN all the same.
+MAX = 10
 TENTH = 10
+MIN = 2
 
 
 def refuse(references: references_module.References, store_id: str,
@@ -35,13 +36,14 @@ def refuse(references: references_module.References, store_id: str,
             f'the database has no image of this store (set {store_id}), so '
             'every image would be taken for an orphan: check that it is the '
             'right one (or force it by naming the store)')
-    if orphans > FEW and orphans * TENTH > images:
+    few = max(MIN, min(MAX, images // TENTH))
+    if orphans > few:
         raise exceptions.Refused(
             f'{orphans} of the {images} images of this store are orphans by '
-            'this database, more than a tenth: check that it is the right '
-            'one, and was not restored from a backup ("location" tells how '
-            'to attach data to a record again). If all of them are to go, '
-            'force it by naming the store')
+            f'this database; no more than {few} are removed without asking: '
+            'check that it is the right one, and was not restored from a '
+            'backup ("location" tells how to attach data to a record again). '
+            'If all of them are to go, force it by naming the store')
 
 
 def remove(found: Iterable[problems.Problem],

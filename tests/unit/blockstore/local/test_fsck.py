@@ -908,12 +908,14 @@ class ReferenceTest(FsckTest):
     def test_more_than_crashes_leave(self) -> None:
         """As by a database of last week: it does not know what is new."""
         self.table.refresh()
-        for found, images in ((11, 109), (11, 11), (200, 1999)):
+        for found, images in ((11, 109), (11, 1000), (200, 200), (10, 99),
+                              (3, 9), (3, 3)):
             error = self.assertRaises(
                 exceptions.Refused, orphans.refuse, self.table,
                 local.STORE_ID, found, images)
             self.assertIn(f'{found} of the {images} images', str(error))
-        for found, images in ((10, 10), (11, 110), (200, 2000)):
+        for found, images in ((2, 2), (2, 29), (3, 30), (9, 99), (10, 100),
+                              (10, 100000)):
             orphans.refuse(self.table, local.STORE_ID, found, images)
 
     def test_attached_again_during_the_removal(self) -> None:
