@@ -187,6 +187,13 @@ class Engine(abc.ABC):
             message that says what to do
         """
 
+    def announce(self) -> None:  # noqa: B027
+        """Tell who else uses the store how many copies are wanted here.
+
+        For whoever stores images, once started; an engine that has nobody to
+        tell does nothing.
+        """
+
     @property
     @abc.abstractmethod
     def store_id(self) -> str:

@@ -137,6 +137,7 @@ class Store(driver.Store):  # type: ignore[misc]
             engine = loading.load(store_conf.options_of(self._options)
                                   | {'store_name': self.backend_group or ''})
             engine.start()
+            engine.announce()
         except (exceptions.EasystackImageError, cfg.Error) as error:
             # Without this one store, Glance still serves the others.
             LOG.error('Store %(store)s cannot be used: %(error)s',

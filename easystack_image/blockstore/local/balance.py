@@ -15,8 +15,10 @@ import dataclasses
 import errno
 import logging
 import os
+import time
 
 from easystack_image import exceptions
+from easystack_image.blockstore.local import claims
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
@@ -32,6 +34,8 @@ LOG = logging.getLogger(__name__)
 
 #: Bytes that stay free on a device that a copy is moved to.
 MARGIN = 16 * 1024 * 1024
+#: Seconds after which it is looked again how many copies others want.
+BELIEVED = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,6 +67,20 @@ class Balancer:
         self._settings = settings
         self._repairer = repairer
         self._copier = copying.Copier(fleet, settings, repairer.mark)
+        #: How many copies others want, and until when that is believed.
+        self._claimed = 0, 0.0
+
+    def _copies(self) -> int:
+        """Return how many copies to keep: as many as anybody wants.
+
+        Or what one store makes, another one with the same devices removes.
+        """
+        claimed, until = self._claimed
+        if time.monotonic() >= until:
+            claimed = max((each.copies for each in claims.read(self._fleet)),
+                          default=0)
+            self._claimed = claimed, time.monotonic() + BELIEVED
+        return max(self._settings.copies, claimed)
 
     def misplaced(self, listed: inventory.Inventory) -> list[str]:
         """Return the images whose copies are not where they belong.
@@ -83,7 +101,7 @@ class Balancer:
     def _wanted(self, image_id: str) -> list[str]:
         """Return the devices where placement wants an image, best first."""
         return self._fleet.targets(
-            image_id, self._fleet.devices)[:self._settings.copies]
+            image_id, self._fleet.devices)[:self._copies()]
 
     def plan(self, image_id: str) -> Plan:
         """Return what is to be done about an image.
@@ -126,7 +144,7 @@ class Balancer:
         order = sorted(self._fleet.order(survey.image_id, paths),
                        key=lambda path: path not in wanted)
         keep: list[str] = []
-        while order and len(keep) < self._settings.copies:
+        while order and len(keep) < self._copies():
             zones = {survey.findings[path].zone for path in keep}
             # The best in a new zone, if there is one; never one that is
             # leaving while there is another.
@@ -202,7 +220,7 @@ class Balancer:
         """Return how many copies have to be made, wherever that is."""
         holders = {finding.path for finding in survey.sound()}
         staying = [path for path in holders if not self._fleet.leaving(path)]
-        lacking = self._settings.copies - len(staying)
+        lacking = self._copies() - len(staying)
         if len(staying) == len(holders):
             # Devices that are away for a short time have theirs; but what is
             # to leave does not wait for them.
@@ -267,7 +285,7 @@ class Balancer:
         removed: list[str] = []
         for path in surplus:
             rest = good - {path}
-            if len(rest) < self._settings.copies:
+            if len(rest) < self._copies():
                 break
             with self._fleet.locked(upload.image_id, 'commit'):
                 if not self._still_there(upload, rest):
@@ -284,7 +302,7 @@ class Balancer:
         with self._fleet.survey(upload.image_id,
                                 upload.generation) as survey:
             there = {finding.path for finding in survey.sound()}
-            return len(there & paths) >= self._settings.copies
+            return len(there & paths) >= self._copies()
 
     def _remove(self, upload: layout.Upload, path: str) -> None:
         def remove(device: device_module.Device) -> None:

@@ -16,6 +16,7 @@ import stat
 
 from easystack_image import exceptions
 from easystack_image.blockstore import engine
+from easystack_image.blockstore.local import claims
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
@@ -36,7 +37,7 @@ Problem = problems.Problem
 ROOT_FILES = frozenset(
     name + suffix for suffix in ('', '.new')
     for name in (device_module.IDENTITY, members.MEMBERS,
-                 status_module.STATUS, scrub.STATE))
+                 status_module.STATUS, scrub.STATE, claims.CLAIMS))
 #: What mkfs leaves there belongs to root and to nobody else.
 _ELSEWHERE = {'lost+found'}
 _LOCK = re.compile(r'[a-z-]+([.][0-9a-f]{2})?')

@@ -18,6 +18,7 @@ from easystack_image.blockstore import engine
 from easystack_image.blockstore import validate
 from easystack_image.blockstore.local import background
 from easystack_image.blockstore.local import balance
+from easystack_image.blockstore.local import claims
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
@@ -71,6 +72,8 @@ class LocalEngine(engine.Engine):
                                           self.membership)
         self._background = background.Background(
             self.repairer, self.sweeper, settings.sweep_interval)
+        #: When it was told how many copies are wanted, if it was.
+        self._announced: float | None = None
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> LocalEngine:
@@ -124,6 +127,14 @@ class LocalEngine(engine.Engine):
         if differ:
             LOG.warning('%s.', differ)
         self.sweeper.sweep_uploads()
+
+    def announce(self) -> None:
+        """See :meth:`easystack_image.blockstore.engine.Engine.announce`.
+
+        Done anew every hour in which an image is written or read.
+        """
+        self._announced = time.monotonic()
+        claims.make(self.fleet, self.settings.store_name, self.copies)
 
     @property
     def store_id(self) -> str:
@@ -291,6 +302,9 @@ class LocalEngine(engine.Engine):
             self.repairer.mark(upload)
 
     def _ensure_background(self) -> None:
+        if self._announced is not None and (
+                time.monotonic() >= self._announced + claims.AGAIN):
+            self.announce()
         if self.settings.self_repair:
             self._background.ensure()
 

@@ -168,7 +168,7 @@ def replace_file(name: str, data: bytes, dir_fd: int) -> None:
     rename; a crash leaves the old file or the new one.  The directory is
     locked meanwhile: two processes must not rename each other's.
     """
-    with _locked(dir_fd):
+    with locked(dir_fd):
         if exists(name + NEW, dir_fd):
             unlink(name + NEW, dir_fd)
         write_file(name + NEW, data, dir_fd)
@@ -178,7 +178,12 @@ def replace_file(name: str, data: bytes, dir_fd: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(dir_fd: int) -> Iterator[None]:
+def locked(dir_fd: int) -> Iterator[None]:
+    """Lock a directory against others that replace its files.
+
+    :param dir_fd: a descriptor of it that nobody else uses; replacing a file
+        through it lets go of the lock
+    """
     fcntl.flock(dir_fd, fcntl.LOCK_EX)
     try:
         yield
@@ -193,7 +198,7 @@ def discard_unfinished(names: Iterable[str], dir_fd: int) -> None:
     """
     for name in names:
         if exists(name + NEW, dir_fd):
-            with _locked(dir_fd), contextlib.suppress(FileNotFoundError):
+            with locked(dir_fd), contextlib.suppress(FileNotFoundError):
                 unlink(name + NEW, dir_fd)
 
 

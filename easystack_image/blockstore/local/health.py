@@ -20,6 +20,7 @@ from typing import Protocol
 
 from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
+from easystack_image.blockstore.local import claims
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
 from easystack_image.blockstore.local import layout
@@ -83,6 +84,7 @@ def judge(store: Store, probes: Mapping[str, probe.Probe],
                 *_not_written(status, own),
                 *_members(own, failures),
                 *_count(store.settings, own),
+                *_claims(own, store.settings),
                 *_healer(status, store.settings),
                 *(_images(status, store.settings) if status else ())]
     return sorted(problems, key=lambda problem: (
@@ -292,6 +294,27 @@ def _count(settings: settings_module.Settings,
                       f'{len(set(usable.values()))} zones, for '
                       f'{settings.copies} copies: some copies would be lost '
                       'together; add a device in another zone')
+
+
+def _claims(probes: Mapping[str, probe.Probe],
+            settings: settings_module.Settings) -> Iterator[Problem]:
+    """Tell who wants another number of copies than this configuration."""
+    others = [each for each in claims.newest(
+        each.claims for each in probes.values())
+        if each.copies != settings.copies]
+    if others:
+        named = ', '.join(
+            f'{each.copies} in store "{each.store}" of {each.host} (told '
+            f'{time.strftime("%Y-%m-%d %H:%M", time.gmtime(each.at))} UTC)'
+            for each in others)
+        yield Problem(
+            WARNING, 'copies-differ', None,
+            f'easystack_block_copies is {settings.copies} here (store '
+            f'"{settings.store_name}"), and {named}, on the same devices: '
+            'the largest number counts when copies are moved or removed. '
+            'Configure the same number, and restart Glance and the healer; '
+            'two stores that are to differ need devices of their own. A store '
+            'that is no more is forgotten after a week')
 
 
 def _healer(status: status_module.Status | None,

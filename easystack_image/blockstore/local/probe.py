@@ -6,7 +6,7 @@ belong to us can be asked, and one that is slow is not left alone afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -15,6 +15,7 @@ import stat
 
 from easystack_image import exceptions
 from easystack_image.blockstore import pipeline
+from easystack_image.blockstore.local import claims as claims_module
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
 from easystack_image.blockstore.local import fsio
@@ -48,6 +49,8 @@ class Probe:
     status: status_module.Status | None
     #: Which devices it remembers.
     memory: members_module.Memory
+    #: How many copies those want who use it.
+    claims: Sequence[claims_module.Claim]
 
 
 def run(fleet: fleet_module.Fleet, patience: float,
@@ -91,7 +94,7 @@ def _probe(read_only: Collection[str],
             usage.f_bavail * usage.f_frsize, _used(usage), _is_full(usage),
             is_read_only(fd, usage, read_only),
             device_module.disk_of(device.path), _lacking(fd), _status(fd),
-            _memory(fd))
+            _memory(fd), claims_module.load(fd))
     finally:
         os.close(fd)
 

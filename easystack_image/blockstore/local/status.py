@@ -70,11 +70,10 @@ class Status:
         if self.copies in (0, copies):
             return ''
         return (f'easystack_block_copies is {copies} here, and the healer of '
-                f'these devices ({self.healer}) keeps {self.copies}: whoever '
-                'has fewer removes what the other makes. Configure the same '
-                'number wherever the devices are used, and restart Glance '
-                'and the healer; two stores that are to differ need devices '
-                'of their own')
+                f'these devices ({self.healer}) keeps {self.copies}. '
+                'Configure the same number wherever the devices are used, '
+                'and restart Glance and the healer; two stores that are to '
+                'differ need devices of their own')
 
 
 def write(fleet: fleet_module.Fleet, status: Status) -> None:

@@ -23,6 +23,7 @@ import stat
 from typing import TypeVar
 
 from easystack_image import exceptions
+from easystack_image.blockstore.local import claims
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
 from easystack_image.blockstore.local import fsio
@@ -40,7 +41,7 @@ T = TypeVar('T')
 Attached = device_module.Attached
 #: Files that are replaced now and then.
 REPLACED = (device_module.IDENTITY, members.MEMBERS, status.STATUS,
-            scrub.STATE)
+            scrub.STATE, claims.CLAIMS)
 #: How many leftovers of a device are held open at once.
 MOST = 16
 #: Seconds that a look at everything on a device may take.

@@ -11,6 +11,7 @@ import textwrap
 import testtools
 
 from easystack_image.blockstore.local import attempts
+from easystack_image.blockstore.local import claims
 from easystack_image.blockstore.local import device
 from easystack_image.blockstore.local import members
 from easystack_image.blockstore.local import placement
@@ -55,6 +56,12 @@ class ExampleTest(testtools.TestCase):
         self.assertEqual(1200, shown.images)
         self.check_fields(status.STATUS)
 
+    def test_claims(self) -> None:
+        shown = claims.unpack(example(claims.CLAIMS))
+        self.assertEqual(example(claims.CLAIMS), claims.pack(shown))
+        self.check_fields(claims.CLAIMS)
+        self.assertIn(f'for {claims.LIFE / 86400:g} days', PAGE)
+
     def test_attempt(self) -> None:
         name = 'ID.GENERATION.tried'
         self.assertEqual(example(name), attempts.Attempt.unpack(
@@ -71,7 +78,7 @@ class ExampleTest(testtools.TestCase):
         told = {line.split()[0].split('/')[0] for line in tree.splitlines()}
         self.assertEqual(
             {*device.DIRECTORIES, device.IDENTITY, members.MEMBERS,
-             status.STATUS, 'scrub.json'}, told)
+             status.STATUS, claims.CLAIMS, 'scrub.json'}, told)
 
     def test_draw(self) -> None:
         image_id = re.search('For the image ``(.*)``', PAGE)[1]

@@ -24,6 +24,8 @@ from oslo_config import cfg
 from oslo_context import context as oslo_context
 import testtools
 
+from easystack_image.blockstore.local import claims
+from easystack_image.blockstore.local import engine as local_engine
 from easystack_image.blockstore.local import provision
 from easystack_image.store import driver
 from tests.contract import hanging
@@ -208,12 +210,18 @@ class TestCase(testtools.TestCase):
 
 
 def close(store: driver.Store) -> None:
-    """Stop what a store does in the background."""
+    """Stop what a store does in the background.
+
+    And forget how many copies it wants: others have the same devices.
+    """
     try:
         engine = store.engine
     except store_exceptions.RemoteServiceUnavailable:
         return
     engine.close()
+    if isinstance(engine, local_engine.LocalEngine):
+        for path in engine.fleet.devices:
+            Path(path, claims.CLAIMS).unlink(missing_ok=True)
 
 
 def location_of(uri: str, store: store_driver.Store,

@@ -10,6 +10,7 @@ import fixtures
 from glance_store import capabilities
 from glance_store import exceptions as store_exceptions
 
+from easystack_image.blockstore.local import claims
 from easystack_image.blockstore.local import device
 from easystack_image.store import driver
 from tests.unit.store import base
@@ -56,6 +57,14 @@ class CapabilitiesTest(base.StoreTestCase):
             (settings.copies, settings.min_copies, settings.io_timeout,
              settings.direct_io, settings.sweep_interval,
              settings.allow_shared_disk, settings.self_repair))
+
+
+    def test_others_are_told_how_many_copies_are_wanted(self) -> None:
+        for number in (2, 3):
+            store = self.configured(self.devices.paths, copies=number)
+            self.assertEqual([(base.BACKEND, number)], [
+                (each.store, each.copies)
+                for each in claims.read(store.engine.fleet)])
 
 
 class MisconfigurationTest(base.TestCase):
