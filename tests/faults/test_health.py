@@ -13,6 +13,7 @@ import requests
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore.local import engine as local
 from easystack_image.blockstore.local import roll
+from easystack_image.blockstore.local import roster
 from easystack_image.middleware import healthcheck
 from tests.faults import base
 from tests.faults import workspace
@@ -82,6 +83,11 @@ class TestDisks(base.TestCase):
         self.assertEqual(
             [self.disks[0].path, self.disks[3].path],
             sorted(str(path) for path in self.found()['read-only-device']))
+        # The list of devices has it as well.
+        self.assertEqual(
+            {self.disks[0].path, self.disks[3].path},
+            {entry.path for entry in roster.take(self.client_.engine.fleet)
+             if entry.reason == roster.READ_ONLY})
         # Two are left that take images.
         self.assertIn('too-few-devices', self.found())
         # fsck sees them by the same means.

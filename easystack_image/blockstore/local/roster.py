@@ -6,7 +6,7 @@ configuration does not list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import contextlib
 import dataclasses
 import os
@@ -15,12 +15,17 @@ from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import members as members_module
+from easystack_image.blockstore.local import probe
 
 #: States of a device, besides those in its identity.
 REPLACED = 'replaced'
 UNAVAILABLE = 'unavailable'
 UNLISTED = 'unlisted'
 REMOVED = 'removed'
+
+#: Of a device that can be read, and not be written to.
+READ_ONLY = ('is mounted read-only, so no copy can be placed on it or removed '
+             'from it: look for errors of its disk')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class Entry:
     used: int = 0
     free: int = 0
     copies: int = 0
-    #: Why it cannot be used.
+    #: Why it cannot be used, or not be written to.
     reason: str = ''
 
     @property
@@ -60,8 +65,9 @@ class Entry:
 def take(fleet: fleet_module.Fleet) -> list[Entry]:
     """Return all devices, first those of the configuration, in its order."""
     known = members_module.Members(fleet).known()
+    read_only = probe.read_only_disks()
     found, failures = fleet.run(
-        lambda device: _measure(device, fleet.store_id),
+        lambda device: _measure(device, fleet.store_id, read_only),
         patience=inventory.LONG)
     left, _ = fleet.run(lambda device: device_module.was_removed(device.path),
                         paths=failures)
@@ -110,7 +116,8 @@ def _remembered(member: members_module.Member, state: str,
                  identity.weight, state, reason=reason)
 
 
-def _measure(device: device_module.Device, store_id: str | None) -> Entry:
+def _measure(device: device_module.Device, store_id: str | None,
+             read_only: Collection[str]) -> Entry:
     with contextlib.closing(device.attach(store_id)) as attached:
         usage = os.fstatvfs(attached.fd)
         identity = attached.identity
@@ -119,4 +126,6 @@ def _measure(device: device_module.Device, store_id: str | None) -> Entry:
                      usage.f_blocks * usage.f_frsize,
                      (usage.f_blocks - usage.f_bfree) * usage.f_frsize,
                      usage.f_bavail * usage.f_frsize,
-                     inventory.count(attached))
+                     inventory.count(attached),
+                     READ_ONLY if probe.is_read_only(
+                         attached.fd, usage, read_only) else '')
