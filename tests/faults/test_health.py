@@ -10,6 +10,7 @@ from typing import Any
 
 import requests
 
+from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore.local import engine as local
 from easystack_image.blockstore.local import roll
@@ -88,6 +89,11 @@ class TestDisks(base.TestCase):
             {self.disks[0].path, self.disks[3].path},
             {entry.path for entry in roster.take(self.client_.engine.fleet)
              if entry.reason == roster.READ_ONLY})
+        error = self.assertRaises(
+            exceptions.DeviceError, self.client_.engine.membership.drain,
+            self.disks[0].path, force=True)
+        for words in (roster.READ_ONLY, 'device replace'):
+            self.assertIn(words, str(error))
         # Two are left that take images.
         self.assertIn('too-few-devices', self.found())
         # fsck sees them by the same means.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import logging
 
 from easystack_image import exceptions
@@ -14,6 +15,7 @@ from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import members as members_module
 from easystack_image.blockstore.local import provision
+from easystack_image.blockstore.local import roster
 from easystack_image.blockstore.local import wording
 from easystack_image.blockstore.local import work
 
@@ -222,7 +224,15 @@ class Membership:
             # Has this process know it, too.
             device.attach(self._fleet.store_id).close()
 
-        self._on(path, write)
+        try:
+            self._on(path, write)
+        except exceptions.DeviceError as error:
+            if error.errno != errno.EROFS:
+                raise
+            raise exceptions.DeviceError(
+                path, f'{roster.READ_ONLY}, and mount it for writing; or '
+                'unmount it, and replace it ("device replace"): its images '
+                'are copied from the other devices', errno.EROFS) from error
         self._members.refresh()
 
     def _on(self, path: str, function: fleet_module.DeviceFunction) -> None:
