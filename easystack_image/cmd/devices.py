@@ -10,6 +10,7 @@ from easystack_image.blockstore.local import engine as local_engine
 from easystack_image.blockstore.local import membership
 from easystack_image.blockstore.local import provision
 from easystack_image.blockstore.local import roster
+from easystack_image.blockstore.local import wording
 from easystack_image.cmd import base
 from easystack_image.cmd import columns
 from easystack_image.cmd import plans
@@ -174,7 +175,7 @@ class DeviceDrain(plans.MovingCommand, base.LongCommand):
         with self.job(parsed_args, 'drain') as job:
             done = engine.membership.move_away(path, job)
         left = len(engine.membership.on_device(path).images)
-        self._tell(path, left)
+        self._tell(name, left)
         return plans.summary(done, left)
 
     def _cancel(self, engine: local_engine.LocalEngine, name: str,
@@ -187,15 +188,16 @@ class DeviceDrain(plans.MovingCommand, base.LongCommand):
         self.say(f'{path} takes copies again; "rebalance" brings back those '
                  'that belong on it.')
 
-    def _tell(self, path: str, left: int) -> None:
+    def _tell(self, name: str, left: int) -> None:
         if left:
             self.exit_code = base.NOT_GOOD
             base.LOG.warning(
-                '%s still holds %d copies: run "repair", if they are bad; if '
+                '%s still holds %s: run "repair", if they are bad; if '
                 'the other devices are too few or have no room, add one; '
-                'then run this again.', path, left)
+                'then run this again.', name,
+                wording.count(left, 'copy', 'copies'))
         else:
-            self.say(f'{path} is empty; "device remove {path}" takes it '
+            self.say(f'{name} is empty; "device remove {name}" takes it '
                      'from the set.')
 
 

@@ -205,6 +205,9 @@ class Fleet:
         #: Whether it is known which devices the set has, besides those that
         #: are there (see members.py).
         self.remembered = False
+        #: Ids of devices whose place another took, as the set remembers: the
+        #: successor may be away, or at no path of the configuration.
+        self.replaced: frozenset[str] = frozenset()
 
     def run(self, function: Callable[[Device], T],
             discard: Callable[[T], object] | None = None,
@@ -368,6 +371,7 @@ class Fleet:
         identity = self.devices[path].known
         return path in self.out or identity is not None and (
             identity.state != device_module.ACTIVE
+            or identity.device_id in self.replaced
             or any(other.known is not None
                    and other.known.replaces == identity.device_id
                    for other in self.devices.values()))

@@ -92,6 +92,8 @@ class Members:
     def _recall(self, members: Mapping[str, Member],
                 here: Mapping[str, Member]) -> None:
         """Have this process know the devices that are away."""
+        self._fleet.replaced = frozenset(
+            member.identity.replaces for member in members.values()) - {''}
         present = {member.path for member in here.values()}
         for path, device in self._fleet.devices.items():
             if path in present:
@@ -218,14 +220,18 @@ def read_back(data: bytes) -> Memory:
                   frozenset(fields['gone']))
 
 
-def all_at(members: Mapping[str, Member], path: str) -> list[Member]:
+def all_at(members: Mapping[str, Member], path: str,
+           here: Collection[str] = ()) -> list[Member]:
     """Return the members that were seen at a path last.
 
-    More than one, if another device was prepared where one had died.
+    More than one, if another device was prepared where one had died, or if
+    one that was replaced came back.
+
+    :param here: ids of the devices that are there
     """
     there = [member for member in members.values() if member.path == path]
     # Not the one that the other took the place of, if that was cut short.
-    replaced = {member.identity.replaces for member in there}
+    replaced = {member.identity.replaces for member in there} - {*here}
     return [member for member in there
             if member.identity.device_id not in replaced]
 
@@ -234,11 +240,11 @@ def last_at(members: Mapping[str, Member], path: str,
             here: Collection[str] = ()) -> Member:
     """Return the member that was seen at a path.
 
-    :param here: ids of the devices that are there, to tell so
+    :param here: ids of the devices that are there
     :raises easystack_image.exceptions.ConfigurationError: if there is none,
         or more than one
     """
-    there = all_at(members, path)
+    there = all_at(members, path, here)
     if not there:
         known = ', '.join(sorted(member.path for member in members.values()))
         raise exceptions.ConfigurationError(

@@ -101,7 +101,8 @@ class Membership:
         """Return the path at which a device is to be changed.
 
         :raises easystack_image.exceptions.ConfigurationError: if it cannot
-            be at a path of the configuration
+            be at a path of the configuration, or the path does not tell
+            which one is meant
         :raises easystack_image.exceptions.DeviceUnavailable: if it is named
             by its id, and is not there
         """
@@ -109,6 +110,8 @@ class Membership:
         member = known.get(name)
         if member is None:
             self._configured(name)
+            if len(members_module.all_at(known, name, here)) > 1:
+                members_module.last_at(known, name, here)
             return name
         if name not in here:
             raise exceptions.DeviceUnavailable(
@@ -205,13 +208,15 @@ class Membership:
         path = self._place(name)
         known, here = self._members.call()
         for device_id, member in here.items():
-            successors = [other.path for other in known.values()
+            # One at the same path is told by its id.
+            successors = [other.identity.device_id if other.path == path
+                          else other.path for other in known.values()
                           if other.identity.replaces == device_id]
             if member.path == path and successors:
                 raise exceptions.Refused(
                     f'{successors[0]} took the place of {name}, which takes '
-                    'no more copies: "device remove" takes it from the set; '
-                    'emptied, it may be added anew')
+                    f'no more copies: "device remove {name}" takes it from '
+                    'the set; emptied, it may be added anew')
         return path
 
     def _set_state(self, path: str, state: str) -> None:
@@ -356,7 +361,7 @@ class Membership:
         return sorted(
             member.identity.device_id if path in taken else path
             for path in self._fleet.devices
-            for member in members_module.all_at(known, path)
+            for member in members_module.all_at(known, path, here)
             if member.identity.device_id not in
             {*here, target.identity.device_id})
 

@@ -534,6 +534,71 @@ class TwoAtOnePathTest(MembershipTest):
         self.assertIn(self.first, str(error))
 
 
+class ReturnedTest(MembershipTest):
+    """A device was replaced at its path, and is mounted there again."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.old = self.identity(self.first).device_id
+        aside = f'{self.first}.old'
+        os.rename(self.first, aside)
+        os.mkdir(self.first)
+        self.membership.replace(self.first, self.first)
+        self.rebalance()
+        self.new = self.identity(self.first).device_id
+        self.away = f'{self.first}.new'
+        self.addCleanup(shutil.rmtree, self.away, ignore_errors=True)
+        os.rename(self.first, self.away)
+        os.rename(aside, self.first)
+        self.engine = self.restart()
+        self.membership = self.engine.membership
+
+    def test_path_does_not_tell_which(self) -> None:
+        check = self.membership
+        for function, arguments in (
+                (check.remove, (self.first,)),
+                (check.remove, (self.first, self.first)),
+                (check.drain, (self.first,)),
+                (check.drain, (self.first, True)),
+                (check.activate, (self.first,)),
+                (check.replace, (self.first, self.more[0]))):
+            error = self.assertRaises(exceptions.ConfigurationError,
+                                      function, *arguments)
+            self.assertIn(f'{self.old} (is there), {self.new} (is away)',
+                          str(error))
+        self.assertEqual(self.old, self.identity(self.first).device_id)
+        self.assertLessEqual({self.old, self.new},
+                             set(members.Members(self.fleet).known()))
+
+    def test_told_by_its_id(self) -> None:
+        error = self.assertRaises(exceptions.Refused,
+                                  self.membership.activate, self.old)
+        self.assertIn(f'{self.new} took the place of {self.old}', str(error))
+        self.assertEqual(self.first, self.membership.drain(self.old))
+        self.assertEqual(0, self.empty(self.first))
+        gone = self.membership.remove(self.old)
+        self.assertTrue(gone.there)
+        os.rename(self.first, f'{self.first}.old')
+        self.addCleanup(shutil.rmtree, f'{self.first}.old')
+        os.rename(self.away, self.first)
+        self.engine = self.restart()
+        self.rebalance()
+        self.check_settled()
+
+    def test_no_copy_is_placed_on_it(self) -> None:
+        known = set(self.images)
+        self.store_some(8)
+        for image_id in set(self.images) - known:
+            self.assertEqual({*self.devices} - {self.first},
+                             self.holders(image_id))
+            self.flip(self.devices[1], image_id)
+            self.engine.repairer.repair(image_id)
+            self.assertNotIn(self.first, self.holders(image_id))
+        self.rebalance()
+        self.assertFalse([image_id for image_id in self.images
+                          if self.first in self.holders(image_id)])
+
+
 class ByIdTest(MembershipTest):
 
     def test_life(self) -> None:
