@@ -49,6 +49,8 @@ class Plan:
     make: tuple[str, ...] = ()
     #: Devices whose copy is not needed, once the others are made.
     remove: tuple[str, ...] = ()
+    #: Why not all that was to be done could be, or ''.
+    left: str = ''
 
     def __bool__(self) -> bool:
         return bool(self.make or self.remove)
@@ -176,16 +178,28 @@ class Balancer:
                     self._repairer.mark(upload)
                 if not plan:
                     return plan
-                made = self._make(survey, plan, job)
+                made, causes = self._make(survey, plan, job)
                 surplus = self._surplus(survey, made)
                 good = self._good(survey, surplus, made, job)
             removed = self._trim(upload, surplus, good)
+        left = [str(cause) for cause in causes if len(made) < len(plan.make)]
+        stay = [path for path in surplus if path not in removed]
+        if stay:
+            count = len(good) - len(removed)
+            left.append(
+                f'what it has on {", ".join(stay)} stays, as '
+                f'{count} of its copies {"is" if count == 1 else "are"} known '
+                'to be good; "repair" makes up for the others')
         return dataclasses.replace(plan, make=tuple(made),
-                                   remove=tuple(removed))
+                                   remove=tuple(removed),
+                                   left='; '.join(left))
 
-    def _make(self, survey: fleet_module.Survey, plan: Plan,
-              job: work.Job) -> list[str]:
-        """Make copies where they belong, or else anywhere if need be."""
+    def _make(self, survey: fleet_module.Survey, plan: Plan, job: work.Job,
+              ) -> tuple[list[str], list[exceptions.DeviceError]]:
+        """Make copies where they belong, or else anywhere if need be.
+
+        :returns: where they were made, and why not where they were not
+        """
         holders = [finding.path for finding in survey.sound()]
         keep = [path for path in holders if path not in plan.remove]
         faults = {finding.path: finding.damage
@@ -214,7 +228,7 @@ class Balancer:
             raise exceptions.NotEnoughCopies(
                 f'image {survey.image_id}: no new copy can be made',
                 [*causes, *full])
-        return made
+        return made, [*causes, *full]
 
     def _lacking(self, survey: fleet_module.Survey) -> int:
         """Return how many copies have to be made, wherever that is."""
@@ -337,5 +351,10 @@ class Balancer:
             else:
                 if plan:
                     done.append(plan)
+                if plan.left:
+                    job.progress.note(f'{image_id}: {plan.left}')
+                    LOG.warning('Image %(image)s is not all where it '
+                                'belongs: %(reason)s',
+                                {'image': image_id, 'reason': plan.left})
             job.progress.advance(1, 0)
         return done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import os
+import shutil
 import threading
 from typing import Any
 
@@ -374,6 +375,35 @@ class OddCopiesTest(operating.OperatingTest):
             self.engine.repairer.repair(self.image)
         self.check_settled()
         self.assertEqual(1, self.lab.put_aside(self.image))
+
+    def test_surplus_that_is_the_only_good_one(self) -> None:
+        """All stay, and that is told."""
+        shutil.copytree(self.lab.place(min(self.holders(self.image)),
+                                       self.image),
+                        self.lab.place(self.spare, self.image))
+        others = self.holders(self.image) - {self.spare}
+        for path in others:
+            self.flip(path, self.image)
+        before = self.holders(self.image)
+        told: list[str] = []
+
+        class Telling(work.Silent):
+            def note(self, message: str) -> None:
+                told.append(message)
+
+        self.assertEqual([], self.rebalance(work.Job(progress=Telling())))
+        self.assertEqual(before, self.holders(self.image))
+        message, = told
+        self.assertIn(f'{self.image}: what it has on {self.spare} stays',
+                      message)
+        self.assertIn('1 of its copies is known to be good', message)
+        self.assertIn(message.split(': ', 1)[1], self.log.output)
+        # As it says, a repair helps.
+        self.engine.repairer.repair(self.image)
+        told.clear()
+        self.rebalance(work.Job(progress=Telling()))
+        self.assertEqual([], told)
+        self.check_settled()
 
     def test_damaged_where_one_belongs(self) -> None:
         wanted = min(self.wanted(self.image))
