@@ -142,7 +142,7 @@ class Repair(_OneOrAll):
         if parsed_args.image is None:
             engine = self.local()
             with self.job(parsed_args, 'look') as job:
-                needs = _in_need(engine, job)
+                needs = _in_need(engine, inventory.take(engine.fleet), job)
         else:
             image_id = validate.canonical_uuid(parsed_args.image)
             found = self.one_engine().list_copies(image_id, verify=True)
@@ -176,7 +176,8 @@ class Repair(_OneOrAll):
         """Repair all images that need it."""
         rows: list[tuple[object, ...]] = []
         with self.job(parsed_args, 'look') as job:
-            todo = _in_need(engine, job)
+            listed = inventory.take(engine.fleet)
+            todo = _in_need(engine, listed, job)
         if not todo:
             self.say('No image needs repair.')
         with self.job(parsed_args, 'repair') as job:
@@ -184,7 +185,8 @@ class Repair(_OneOrAll):
                                               todo.values()))
             for image_id in todo:
                 job.check()
-                rows.append((image_id, *_repair(engine, image_id, job)))
+                rows.append((image_id, *_repair(engine, image_id,
+                                                listed.failures, job)))
                 job.progress.advance(1, 0)
         if any(result != 'repaired' for _, result, _ in rows):
             self.exit_code = base.NOT_GOOD
@@ -204,11 +206,24 @@ class _Need:
 
 
 def _repair(engine: local_engine.LocalEngine, image_id: str,
+            failures: Mapping[str, exceptions.DeviceError],
             job: work.Job) -> tuple[str, str]:
-    """Repair an image; return what became of it, and why."""
+    """Repair an image; return what became of it, and why.
+
+    :param failures: devices that could not be asked for all that they have;
+        a copy there does not count, as in "copies list"
+    """
     try:
         if engine.repairer.repair(image_id, job=job):
-            return 'repaired', ''
+            good = {copy.device for copy in engine.list_copies(image_id)
+                    if copy.state is engine_module.CopyState.GOOD}
+            count = len(good.difference(failures))
+            if count >= engine.copies:
+                return 'repaired', ''
+            return 'lacking', (
+                f'{count} of {engine.copies} copies count, as not all '
+                'devices can be listed ('
+                + '; '.join(map(str, failures.values())) + ')')
         return 'lacking', ('there are not enough devices, or not all can be '
                            'used')
     except exceptions.ImageNotFound as error:
@@ -217,10 +232,9 @@ def _repair(engine: local_engine.LocalEngine, image_id: str,
         return 'failed', str(error)
 
 
-def _in_need(engine: local_engine.LocalEngine,
+def _in_need(engine: local_engine.LocalEngine, listed: inventory.Inventory,
              job: work.Job) -> Mapping[str, _Need]:
     """Return the images that need repair."""
-    listed = inventory.take(engine.fleet)
     marked = {upload.image_id for upload in engine.repairer.marked()}
     job.progress.begin(len(listed.images), 0)
     todo = {}

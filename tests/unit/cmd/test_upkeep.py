@@ -179,6 +179,18 @@ class RepairTest(UpkeepCase):
         self.assertEqual({'lacking'}, {row['result'] for row in rows})
         self.assertEqual(self.IMAGES, len(rows))
 
+    def test_device_that_cannot_be_listed(self) -> None:
+        """What is on it does not count, after a repair no more than before."""
+        shutil.rmtree(self.paths[1] / 'deleted')
+        rows = self.done('repair', code=3).rows
+        self.assertEqual({'lacking'}, {row['result'] for row in rows})
+        self.assertEqual(set(self.images), {row['image'] for row in rows})
+        for row in rows:
+            self.assertIn('2 of 3 copies', row['reason'])
+            self.assertIn(str(self.paths[1]), row['reason'])
+        rows = self.done('copies', 'list', code=3).rows
+        self.assertEqual({2}, {row['copies'] for row in rows})
+
     def test_no_good_copy(self) -> None:
         bad, *_ = self.hurt()
         for number in (1, 2):
