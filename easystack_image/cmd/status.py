@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import importlib.metadata
+import os
 import re
 import sys
 from typing import Any
@@ -181,9 +182,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``easystack-image-status``; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return upgradecheck.main(
+        code: int = upgradecheck.main(
             cfg.CONF, 'glance', Checks(cfg.CONF), arguments,
             stores.where_glance_looks())
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Who reads it has enough. Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (cfg.Error, OSError, UnicodeError) as error:
         sys.stderr.write('The configuration cannot be read: '
                          f'{_not_text(arguments) or error}\n')

@@ -342,11 +342,12 @@ class Capacity(base.ListCommand):
 
 def _row(entry: roster.Entry, limit: float,
          fits: int | None) -> tuple[object, ...]:
-    full = entry.used_percent >= limit
+    full = ('yes' if not entry.free else
+            'nearly' if entry.used_percent >= limit else 'no')
     return (entry.path, columns.Name(entry.zone), entry.state,
             *map(columns.Size, (entry.total, entry.used, entry.free)),
             columns.Percent(entry.used_percent),
-            'nearly' if full else 'no', columns.Size(fits))
+            full, columns.Size(fits))
 
 
 COMMANDS = {

@@ -5,6 +5,7 @@ The command itself needs Glance: see tests/functional.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -77,6 +78,28 @@ class ConfigurationTest(testtools.TestCase):
 
     def test_none(self) -> None:
         self.check(Path(self.useFixture(fixtures.TempDir()).path, 'none'))
+
+
+class OutputTest(testtools.TestCase):
+
+    def test_nobody_reads_it(self) -> None:
+        """As where "head" has enough: no word of the configuration."""
+        path = Path(self.useFixture(fixtures.TempDir()).path, 'glance.conf')
+        path.touch()
+        for more in ((), ('--json',)):
+            reader, writer = os.pipe()
+            os.close(reader)
+            try:
+                result = subprocess.run(
+                    [sys.executable, '-m', 'easystack_image.cmd.status',
+                     '--config-file', str(path), 'upgrade', 'check', *more],
+                    stdout=writer, stderr=subprocess.PIPE, text=True,
+                    cwd=ROOT, timeout=300)
+            finally:
+                os.close(writer)
+            self.assertEqual(status.FAILED, result.returncode, result.stderr)
+            self.assertNotIn('cannot be read', result.stderr)
+            self.assertNotIn('Broken', result.stderr)
 
 
 class JudgeTest(testtools.TestCase):

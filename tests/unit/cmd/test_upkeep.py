@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import signal
 
+from easystack_image.blockstore.local import roster
+from easystack_image.cmd import upkeep
 from tests.unit.cmd import base
 from tests.unit.cmd import moving
 
@@ -284,6 +286,14 @@ class CapacityTest(UpkeepCase):
             self.assertEqual(None, row['fits'])
             self.assertTrue(0 <= row['use'] <= 100, row)
             self.assertLessEqual(row['used'] + row['free'], row['total'])
+
+    def test_full(self) -> None:
+        """Only where nothing is free at all."""
+        told = [upkeep._row(roster.Entry(
+            '/d', '', '', 1.0, 'active', 100, used, 100 - used), 85.0, None)
+            for used in (84, 85, 99, 100)]
+        self.assertEqual(['no', 'nearly', 'nearly', 'yes'],
+                         [row[7] for row in told])
 
     def test_absent_values(self) -> None:
         """What there is not has no name in CSV, and is null in JSON."""
