@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import datetime
+import errno
 import functools
 import os
 import random
@@ -322,6 +323,198 @@ class CloneTest(EngineTest):
         self.engine.delete(info.image_id)
         self.assertEqual(([], []), (self.names(), self.objects()))
 
+    def test_clone_where_we_may_see_nothing(self) -> None:
+        """Cinder's and Nova's pools are not among Glance's rights."""
+        name = 'volumes'
+        if name not in self.cluster.ceph('osd', 'pool', 'ls'):
+            self.cluster.ceph('osd', 'pool', 'create', name, '8', '8',
+                              'replicated')
+            self.cluster.rbd('pool', 'init', name)
+            self.cluster.wait_clean()
+        volumes = lab_module.pool(name)
+        for form in (1, 2):
+            info = self.store(noise(MIB))
+            self.cluster.rbd(
+                'clone', f'--rbd-default-clone-format={form}',
+                f'{self.cluster.pool}/{info.image_id}@snap',
+                f'{name}/volume-1')
+            try:
+                self.assertRaises(exceptions.ImageInUse, self.engine.delete,
+                                  info.image_id)
+                self.assertEqual(noise(MIB), self.read(info.image_id))
+            finally:
+                rbd.RBD().remove(volumes, 'volume-1')
+            self.engine.delete(info.image_id)
+            self.assertEqual(([], []), (self.names(), self.objects()))
+
+    def test_snapshots_of_others(self) -> None:
+        data = noise(MIB)
+        made = self.store(data).image_id
+        for image in (made, self.foreign(data)):
+            with rbd.Image(self.ioctx, image) as opened:
+                opened.create_snap('nightly')
+            error = self.assertRaises(exceptions.ImageInUse,
+                                      self.engine.delete, image)
+            self.assertIn('nightly', str(error))
+            self.assertTrue(self.read(image) == data)
+            with rbd.Image(self.ioctx, image) as opened:
+                opened.remove_snap('nightly')
+            self.engine.delete(image)
+        self.assertEqual(([], []), (self.names(), self.objects()))
+
+
+class RenameTest(EngineTest):
+    """librbd makes the new name, changes its list, removes the old name."""
+
+    def lead(self, name: str, image: str) -> None:
+        """Have one more name lead to an RBD image."""
+        self.ioctx.write_full(f'rbd_id.{name}',
+                              self.ioctx.read(f'rbd_id.{image}', 1000))
+
+    def rests(self) -> list[str]:
+        """Return the objects that lead from names to RBD images."""
+        return [each.key for each in self.ioctx.list_objects()
+                if each.key.startswith('rbd_id.')]
+
+    def finished(self) -> layout.Upload:
+        """Leave an upload that lacks nothing but its name."""
+        info = self.store(noise(MIB))
+        upload = layout.Upload(info.image_id, info.generation)
+        rbd.RBD().rename(self.ioctx, info.image_id,
+                         layout.upload_name(upload))
+        return upload
+
+    def check_stored(self, image: str) -> None:
+        """See that an image is there as a whole, and nothing else."""
+        self.assertEqual(([image], [f'rbd_id.{image}']),
+                         (self.names(), self.rests()))
+        self.assertEqual(noise(MIB), self.read(image))
+        self.assertEqual(1, len(self.objects()))
+
+    def check_gone(self, image: str) -> None:
+        """See that nothing of an image is there, and its id is free."""
+        self.assertEqual(([], [], []),
+                         (self.names(), self.rests(), self.objects()))
+        self.engine.write(image, sources.Source(noise(MIB)))
+        self.check_stored(image)
+
+    def test_upload_cut_short_and_swept(self) -> None:
+        """It can be read under its id, so it must never be removed."""
+        upload = self.finished()
+        self.lead(upload.image_id, layout.upload_name(upload))
+        self.assertEqual(noise(MIB), self.read(upload.image_id))
+        with self.later(1000):
+            self.engine.sweeper.sweep()
+        self.check_stored(upload.image_id)
+
+    def test_upload_cut_short_is_never_purged(self) -> None:
+        upload = self.finished()
+        name = layout.upload_name(upload)
+        self.lead(upload.image_id, name)
+        cluster = self.engine._connection.cluster()
+        cluster.run(lambda: images.purge(cluster, name, upload))
+        self.assertEqual(noise(MIB), self.read(upload.image_id))
+        self.engine.delete(upload.image_id)
+        self.check_gone(upload.image_id)
+
+    def test_upload_cut_short_and_deleted(self) -> None:
+        upload = self.finished()
+        self.lead(upload.image_id, layout.upload_name(upload))
+        self.engine.delete(upload.image_id)
+        self.check_gone(upload.image_id)
+
+    def cut_short(self, times: int) -> Any:
+        """Have the first renames to an id end after their first step."""
+        rename = images.rename
+        left = [None] * times
+
+        def fail(cluster: Any, name: str, new: str) -> None:
+            if layout.is_image_id(new) and left:
+                left.pop()
+                if f'rbd_id.{new}' not in self.rests():
+                    self.lead(new, name)
+                raise rbd.Timeout('no answer', errno=errno.ETIMEDOUT)
+            rename(cluster, name, new)
+
+        return mock.patch.object(images, 'rename', fail)
+
+    def test_writer_finishes_it(self) -> None:
+        with self.cut_short(1):
+            info = self.store(noise(MIB))
+        self.check_stored(info.image_id)
+
+    def test_writer_takes_it_back(self) -> None:
+        """What was refused is no image, and its id can be used again."""
+        image = str(uuid.uuid4())
+        with self.cut_short(2):
+            self.assertRaises(exceptions.NotEnoughCopies, self.engine.write,
+                              image, sources.Source(noise(MIB)))
+        self.check_gone(image)
+
+    def test_deletion_cut_short(self) -> None:
+        """Before and after the list of names was changed."""
+        for changed in (False, True):
+            info = self.store(noise(MIB))
+            upload = layout.Upload(info.image_id, info.generation)
+            trash = layout.trash_name(upload)
+            if changed:
+                rbd.RBD().rename(self.ioctx, info.image_id, trash)
+                self.lead(info.image_id, trash)
+            else:
+                self.lead(trash, info.image_id)
+            self.engine.delete(info.image_id)
+            self.check_gone(info.image_id)
+            self.engine.delete(info.image_id)
+
+    def test_deletion_cut_short_and_swept(self) -> None:
+        info = self.store(noise(MIB))
+        trash = layout.trash_name(
+            layout.Upload(info.image_id, info.generation))
+        self.lead(trash, info.image_id)
+        self.engine.sweeper.sweep()
+        self.assertEqual(noise(MIB), self.read(info.image_id))
+        self.ioctx.remove_object(f'rbd_id.{trash}')
+        rbd.RBD().rename(self.ioctx, info.image_id, trash)
+        self.lead(info.image_id, trash)
+        self.engine.sweeper.sweep()
+        self.check_gone(info.image_id)
+
+    def test_name_of_another(self) -> None:
+        """Whatever Ceph answers, it is told as an error of ours."""
+        info = self.store(noise(MIB))
+        other = self.foreign(b'data', layout.trash_name(
+            layout.Upload(info.image_id, info.generation)), snapshot='')
+        self.assertRaises(exceptions.ImageUnavailable, self.engine.delete,
+                          info.image_id)
+        self.assertEqual(noise(MIB), self.read(info.image_id))
+        with rbd.Image(self.ioctx, other, read_only=True) as image:
+            self.assertEqual(b'data', image.read(0, 4))
+
+    def test_snapshot_in_an_upload(self) -> None:
+        def interfere() -> None:
+            name, = self.names()
+            with rbd.Image(self.ioctx, name) as image:
+                image.create_snap('snap')
+
+        self.assertRaises(
+            exceptions.NotEnoughCopies, self.engine.write, str(uuid.uuid4()),
+            sources.Source(noise(9 * MIB), at=5 * MIB, action=interfere))
+        self.assertEqual(([], []), (self.names(), self.objects()))
+
+    def test_deletion_of_which_the_rest_fails(self) -> None:
+        """It is no image any more, so it is no error."""
+        info = self.store(noise(MIB))
+
+        def fail(image: Any) -> None:
+            raise rbd.Timeout('no answer', errno=errno.ETIMEDOUT)
+
+        with mock.patch.object(images, 'drop_snapshot', fail):
+            self.engine.delete(info.image_id)
+        self.assertRaises(exceptions.ImageNotFound, self.engine.info,
+                          info.image_id)
+        self.engine.sweeper.sweep()
+        self.check_gone(info.image_id)
+
 
 class SweepTest(EngineTest):
 
@@ -559,6 +752,19 @@ class WriteTest(EngineTest):
             [f'{prefix}.{number:016x}' for number in (0, 3)],
             sorted(each.key for each in self.ioctx.list_objects()
                    if each.key.startswith(prefix)))
+
+    def test_data_pool_of_ceph_s_configuration(self) -> None:
+        """The copies that are promised are those of the store's pool."""
+        other = self.cluster.add_pool()
+        option = 'rbd_default_data_pool'
+        self.addCleanup(self.cluster.rbd, 'config', 'pool', 'remove',
+                        self.cluster.pool, option)
+        self.cluster.rbd('config', 'pool', 'set', self.cluster.pool, option,
+                         other)
+        info = self.store(noise(MIB))
+        with rbd.Image(self.ioctx, info.image_id, read_only=True) as image:
+            self.assertEqual(self.ioctx.get_pool_id(), image.data_pool_id())
+            self.assertEqual(rbd.RBD_FEATURE_LAYERING, image.features())
 
     def test_growing(self) -> None:
         """An image whose size nobody tells, of several steps."""

@@ -141,14 +141,16 @@ class Cluster:
         reason = os.strerror(number) if isinstance(error, int) else str(error)
         return exceptions.DeviceError(self.name, reason, number or None)
 
-    def open(self, name: str, snapshot: str | None = None,
-             read_only: bool = False) -> Any:
+    def open(self, name: str | None, snapshot: str | None = None,
+             read_only: bool = False, internal: str | None = None) -> Any:
         """Open an RBD image; call it within :meth:`run`.
 
         Who opens it for writing watches it until it is closed.
+
+        :param internal: the id that Ceph gave to it, instead of a name
         """
         image = bindings.rbd().Image(self.ioctx, name, snapshot=snapshot,
-                                     read_only=read_only)
+                                     read_only=read_only, image_id=internal)
         with self._lock:
             self._images[id(image)] = image
             self._users += 1

@@ -399,7 +399,8 @@ def _describe(copy: engine.Copy, found: images.Found, fault: str,
 def _asking(image_id: str) -> Iterator[None]:
     """Say of an image that it cannot be had, if the cluster cannot."""
     try:
-        yield
+        with _translated():
+            yield
     except exceptions.DeviceError as error:
         raise exceptions.ImageUnavailable(
             f'image {image_id}: {error}') from error
@@ -409,7 +410,24 @@ def _asking(image_id: str) -> Iterator[None]:
 def _writing(image_id: str) -> Iterator[None]:
     """Say of an image that it cannot be stored, if the cluster fails."""
     try:
-        yield
+        with _translated():
+            yield
     except exceptions.DeviceError as error:
         raise exceptions.NotEnoughCopies(
             f'image {image_id} cannot be written', [error]) from error
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn errors of Ceph's modules that nobody expected into ours."""
+    try:
+        yield
+    except exceptions.BlockStoreError:
+        raise
+    except Exception as error:
+        if not isinstance(error, (bindings.rados().Error,
+                                  bindings.rbd().Error)):
+            raise
+        raise exceptions.DeviceError(
+            'the cluster', str(error), getattr(error, 'errno', None),
+            ) from error

@@ -31,6 +31,8 @@ PIECE = 4 * 1024 * 1024
 FULL = {errno.ENOSPC, errno.EDQUOT}
 #: RBD's own list of what is being removed.
 TRASH = 'rbd_trash'
+#: How RBD's object begins by which a name is found.
+NAME = 'rbd_id.'
 #: Seconds to wait for somebody who looks into an image that is removed.
 PATIENCE = 5.0
 
@@ -238,12 +240,15 @@ def purge(cluster: connection.Cluster, name: str,
     """Remove an RBD image, its manifest and its entry; if they are there.
 
     Call it within a run.  The RBD image goes last but for the entry, so that
-    whoever finds a rest of it can go on.
+    whoever finds a rest of it can go on.  Nothing happens if the name is that
+    of an upload, and it became the image.
 
     :raises rbd.ImageBusy: if somebody watches it, or there are clones
     :raises rbd.ImageHasSnapshots: if it has other snapshots, or clones
     """
     rbd = bindings.rbd()
+    if name == layout.upload_name(upload) and is_stored(cluster, upload):
+        return
     try:
         with cluster.opened(name) as image:
             drop_snapshot(image)
@@ -257,6 +262,144 @@ def purge(cluster: connection.Cluster, name: str,
         _remove(cluster, name)
     ledger.take_out(cluster, layout.REQUESTS, upload)
     ledger.take_out(cluster, layout.INDEX, upload)
+
+
+def discard(cluster: connection.Cluster, upload: layout.Upload) -> None:
+    """Remove an upload that nobody writes; call it within a run.
+
+    If it was being renamed to the image's id, that is finished instead: who
+    asked for it may have been told that it is stored.
+
+    :raises easystack_image.exceptions.ImageBusy: if others rename for long
+    :raises rbd.ImageNotFound: if there is none
+    """
+    with exclusively(cluster, upload.image_id):
+        if settle(cluster, upload):
+            return
+        name = _to_trash(cluster, layout.upload_name(upload), upload)
+    purge(cluster, name, upload)
+
+
+def withdraw(cluster: connection.Cluster, upload: layout.Upload) -> None:
+    """Remove an upload of which nobody was told that it is stored.
+
+    Whether it became the image or not; call it within a run.
+
+    :raises easystack_image.exceptions.ImageBusy: if others rename for long
+    :raises rbd.ImageNotFound: if there is none
+    """
+    with exclusively(cluster, upload.image_id):
+        name = _to_trash(
+            cluster, upload.image_id if settle(cluster, upload) else
+            layout.upload_name(upload), upload)
+    purge(cluster, name, upload)
+
+
+def purge_deleted(cluster: connection.Cluster,
+                  upload: layout.Upload) -> None:
+    """Remove what a deletion left; call it within a run.
+
+    :raises easystack_image.exceptions.ImageBusy: if others rename for long
+    """
+    name = layout.trash_name(upload)
+    if is_stored(cluster, upload):
+        with exclusively(cluster, upload.image_id):
+            if _common_name(cluster, upload.image_id, name) != name:
+                # Somebody changed his mind.
+                return
+            # The id still leads to it, and would be taken for ever.
+            rename(cluster, upload.image_id, name)
+    purge(cluster, name, upload)
+
+
+def _to_trash(cluster: connection.Cluster, name: str,
+              upload: layout.Upload) -> str:
+    """Give an RBD image the name of a deleted one, if there is room for it.
+
+    :returns: its name by now
+    """
+    trash = layout.trash_name(upload)
+    try:
+        rename(cluster, name, trash)
+    except bindings.rbd().Error as error:
+        if getattr(error, 'errno', None) not in FULL:
+            raise
+        # There is no room even for another name.
+        return name
+    return trash
+
+
+def rename(cluster: connection.Cluster, name: str, new: str) -> None:
+    """Rename an RBD image, or finish that if it was cut short.
+
+    Call it within a run, and :func:`exclusively`.  librbd makes the object
+    that leads from the new name to the RBD image, changes its list of names,
+    and removes the object of the old name: after a time-out in between, both
+    names lead to it, and the list tells which one counts.
+
+    :raises rbd.ImageExists: if the new name is another RBD image's
+    """
+    rbd = bindings.rbd()
+    try:
+        cluster.rbd.rename(cluster.ioctx, name, new)
+    except rbd.ImageExists:
+        listed = _common_name(cluster, name, new)
+        if listed == new:
+            cluster.ioctx.remove_object(NAME + name)
+        elif listed == name:
+            cluster.ioctx.remove_object(NAME + new)
+            cluster.rbd.rename(cluster.ioctx, name, new)
+        else:
+            raise
+
+
+def _common_name(cluster: connection.Cluster, *names: str) -> str:
+    """Return which name counts of those that lead to one RBD image.
+
+    :returns: '' if they lead to several, or to none
+    """
+    try:
+        first, *others = {_internal(cluster, name) for name in names}
+    except bindings.rbd().ImageNotFound:
+        return ''
+    return '' if others else listed_name(cluster, first)
+
+
+def _internal(cluster: connection.Cluster, name: str) -> str:
+    """Return the id that Ceph gave to an RBD image."""
+    with cluster.opened(name, read_only=True) as image:
+        internal: str = image.id()
+        return internal
+
+
+def listed_name(cluster: connection.Cluster, internal: str) -> str:
+    """Return the name that an RBD image has in RBD's list of names.
+
+    Call it within a run.
+
+    :param internal: the id that Ceph gave to it
+    """
+    image = cluster.open(None, read_only=True, internal=internal)
+    try:
+        name: str = image.get_name()
+        return name
+    finally:
+        cluster.close_image(image)
+
+
+def settle(cluster: connection.Cluster, upload: layout.Upload) -> bool:
+    """Tell whether an upload is the stored image; call it within a run.
+
+    And :func:`exclusively`: a rename to the image's id that was cut short is
+    finished.
+    """
+    if not is_stored(cluster, upload):
+        return False
+    name = listed_name(cluster, _internal(cluster, upload.image_id))
+    if name == layout.upload_name(upload):
+        rename(cluster, name, upload.image_id)
+        return True
+    return name == upload.image_id
 
 
 def drop_snapshot(image: Any) -> None:
@@ -297,24 +440,42 @@ def exclusively(cluster: connection.Cluster,
     try:
         yield
     finally:
-        with contextlib.suppress(rados.ObjectNotFound):
+        try:
             cluster.ioctx.unlock(layout.INDEX, name, cookie)
+        except rados.Error as error:
+            # What was done under it is done.
+            LOG.info('The lock %(lock)s ends by itself: %(error)s',
+                     {'lock': name, 'error': error})
 
 
-def claim(cluster: connection.Cluster, name: str, image_id: str) -> None:
-    """Give an RBD image the name of an image; call it within a run.
+def claim(cluster: connection.Cluster, upload: layout.Upload) -> None:
+    """Make an upload the stored image; call it within a run.
 
-    :raises easystack_image.exceptions.ImageExists: if it is taken
+    :raises easystack_image.exceptions.ImageExists: if there is another one
     """
     rbd = bindings.rbd()
+    image_id = upload.image_id
     with exclusively(cluster, image_id):
+        if settle(cluster, upload):
+            return
         with contextlib.suppress(rbd.ImageNotFound), \
                 cluster.opened(image_id, read_only=True):
             raise _exists(image_id)
         try:
-            cluster.rbd.rename(cluster.ioctx, name, image_id)
+            rename(cluster, layout.upload_name(upload), image_id)
         except rbd.ImageExists as error:
             raise _exists(image_id) from error
+        if not is_stored(cluster, upload):
+            raise _exists(image_id)
+
+
+def arrived(cluster: connection.Cluster, upload: layout.Upload) -> bool:
+    """Tell whether an upload became the image; call it within a run.
+
+    As :func:`settle`.
+    """
+    with exclusively(cluster, upload.image_id):
+        return settle(cluster, upload)
 
 
 def _exists(image_id: str) -> exceptions.ImageExists:
@@ -343,32 +504,50 @@ def _retire(cluster: connection.Cluster, image_id: str,
         upload = layout.Upload(image_id, generation_of(cluster, image)[0])
         if generation not in (None, upload.generation):
             raise absence(image_id)
-        _refuse_clones(image, image_id)
+        _refuse_use(image, image_id)
+    settle(cluster, upload)
     rbd = bindings.rbd()
-    name = layout.trash_name(upload)
-    try:
-        cluster.rbd.rename(cluster.ioctx, image_id, name)
-    except rbd.Error as error:
-        if error.errno not in FULL:
-            raise
-        # There is no room even for another name.
-        name = image_id
+    name = _to_trash(cluster, image_id, upload)
     try:
         with cluster.opened(name) as image:
             drop_snapshot(image)
     except rbd.ImageBusy as error:
         # A clone was made just now.
         if name != image_id:
-            cluster.rbd.rename(cluster.ioctx, name, image_id)
+            rename(cluster, name, image_id)
         raise _in_use(image_id) from error
+    except (rbd.Error, bindings.rados().Error) as error:
+        if name == image_id:
+            raise
+        # It is no image any more, whatever else goes wrong.
+        LOG.warning('Image %(image)s is deleted, and its snapshot is not '
+                    'removed yet: %(error)s',
+                    {'image': image_id, 'error': error})
     return name, upload
 
 
-def _refuse_clones(image: Any, image_id: str) -> None:
-    with contextlib.suppress(bindings.rbd().ImageNotFound):
+def _refuse_use(image: Any, image_id: str) -> None:
+    """Refuse to delete an image that has clones, or others' snapshots."""
+    rbd = bindings.rbd()
+    others = [each['name'] for each in image.list_snaps()
+              if each['name'] != layout.SNAPSHOT]
+    if others:
+        raise exceptions.ImageInUse(
+            f'image {image_id} has snapshots besides "{layout.SNAPSHOT}", '
+            'which somebody else made: ' + ', '.join(sorted(others))
+            + '; remove them and their clones first')
+    try:
         image.set_snap(layout.SNAPSHOT)
-        if list(image.list_children2()):
-            raise _in_use(image_id)
+    except rbd.ImageNotFound:
+        return
+    try:
+        cloned = bool(list(image.list_children2()))
+    except (rbd.PermissionError, rbd.ImageNotFound) as error:
+        # librbd looks for the names of clones: in pools, too, where we may
+        # see nothing; and in vain if one gets another name just then.
+        raise _in_use(image_id) from error
+    if cloned:
+        raise _in_use(image_id)
 
 
 def _in_use(image_id: str) -> exceptions.ImageInUse:

@@ -40,10 +40,12 @@ class Sweeper:
         for name in names:
             upload = layout.unfinished(name)
             if upload is not None and self._abandoned(cluster, name):
-                _purge(cluster, name, upload, 'an unfinished upload')
+                _purge(cluster, images.discard, upload,
+                       'an unfinished upload')
             upload = layout.trashed(name)
             if upload is not None:
-                _purge(cluster, name, upload, 'a deleted image')
+                _purge(cluster, images.purge_deleted, upload,
+                       'a deleted image')
         self._forget(cluster, known, set(names))
 
     def _abandoned(self, cluster: connection.Cluster, name: str) -> bool:
@@ -77,21 +79,25 @@ class Sweeper:
                     or images.exists(cluster, layout.trash_name(upload))):
                 continue
             # There is no RBD image of that name: only the rest goes.
-            _purge(cluster, layout.upload_name(upload), upload,
-                   'what is left of an image')
+            _purge(cluster, _purge_rest, upload, 'what is left of an image')
 
 
 def _is_stored(cluster: connection.Cluster, upload: layout.Upload) -> bool:
     return cluster.run(lambda: images.is_stored(cluster, upload))
 
 
-def _purge(cluster: connection.Cluster, name: str, upload: layout.Upload,
-           what: str) -> None:
+def _purge_rest(cluster: connection.Cluster, upload: layout.Upload) -> None:
+    images.purge(cluster, layout.upload_name(upload), upload)
+
+
+def _purge(cluster: connection.Cluster,
+           remove: Callable[[connection.Cluster, layout.Upload], None],
+           upload: layout.Upload, what: str) -> None:
     try:
-        cluster.run(lambda: images.purge(cluster, name, upload))
-    except (exceptions.DeviceError, bindings.rbd().Error) as error:
-        LOG.warning('%(what)s, %(name)s, cannot be removed now: %(error)s',
-                    {'what': what.capitalize(), 'name': name,
+        cluster.run(lambda: remove(cluster, upload))
+    except (exceptions.BlockStoreError, bindings.rbd().Error) as error:
+        LOG.warning('%(what)s, %(upload)s, cannot be removed now: %(error)s',
+                    {'what': what.capitalize(), 'upload': upload.name,
                      'error': error})
     else:
         LOG.info('Removed %(what)s: %(image)s',

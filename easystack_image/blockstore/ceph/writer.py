@@ -75,7 +75,10 @@ class Upload:
         self._cluster.rbd.create(
             self._cluster.ioctx, self._name, self._size,
             self._cluster.settings.order, old_format=False,
-            features=rbd.RBD_FEATURE_LAYERING)
+            features=rbd.RBD_FEATURE_LAYERING,
+            # Or rbd_default_data_pool would choose one, of which the copies
+            # promised are not known.
+            data_pool=self._cluster.settings.pool)
         image = self._cluster.open(self._name)
         try:
             ledger.put(self._cluster, layout.INDEX, self._upload,
@@ -132,7 +135,7 @@ class Upload:
         self._committing = True
         try:
             self._cluster.run(lambda: images.claim(
-                self._cluster, self._name, self._upload.image_id))
+                self._cluster, self._upload))
         except (exceptions.ImageExists, exceptions.ImageBusy):
             self._committing = False
             raise
@@ -147,11 +150,14 @@ class Upload:
         self._committed = True
 
     def _arrived(self) -> bool:
-        with contextlib.suppress(exceptions.BlockStoreError):
-            with images.found(self._cluster, self._upload.image_id,
-                              self._upload.generation):
-                return True
-        return False
+        try:
+            return self._cluster.run(lambda: images.arrived(
+                self._cluster, self._upload))
+        except (exceptions.BlockStoreError, bindings.rbd().Error) as error:
+            LOG.warning('Image %(image)s: whether it is stored cannot be '
+                        'told: %(error)s',
+                        {'image': self._upload.image_id, 'error': error})
+            return False
 
     def end(self) -> None:
         """Close the RBD image; remove it if it did not become the image."""
@@ -161,21 +167,14 @@ class Upload:
                 self._cluster.run(lambda: self._cluster.close_image(image))
             if self._made and not self._committed:
                 self._cluster.run(self._remove)
-        except (exceptions.DeviceError, bindings.rbd().Error) as error:
+        except (exceptions.BlockStoreError, bindings.rbd().Error) as error:
             LOG.warning('Image %(image)s: an unfinished upload could not be '
                         'removed (%(error)s); a sweep will do it.',
                         {'image': self._upload.image_id, 'error': error})
 
     def _remove(self) -> None:
         if self._committing:
-            rbd = bindings.rbd()
-            with contextlib.suppress(rbd.ImageNotFound, rbd.ImageExists):
-                with self._cluster.opened(self._upload.image_id,
-                                          read_only=True) as image:
-                    ours = images.generation_of(self._cluster, image)[0] == (
-                        self._upload.generation)
-                if ours:
-                    self._cluster.rbd.rename(
-                        self._cluster.ioctx, self._upload.image_id,
-                        self._name)
+            with contextlib.suppress(bindings.rbd().ImageNotFound):
+                images.withdraw(self._cluster, self._upload)
+                return
         images.purge(self._cluster, self._name, self._upload)
