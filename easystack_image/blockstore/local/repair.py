@@ -370,7 +370,10 @@ class Repairer:
         """
         if survey.current is None:
             return {}
-        waiting = self._attempts.waiting(survey.image_id).get(
+        # Not those that the survey passed over: where a disk is mounted at
+        # the path of another one, asking again would take it for that one.
+        asked = survey.findings.keys() - survey.failures.keys()
+        waiting = self._attempts.waiting(survey.image_id, asked).get(
             layout.Upload(survey.image_id, survey.current))
         return self._attempts.faults(
             waiting.attempt if waiting else None,
