@@ -8,8 +8,8 @@ from typing import Any
 
 import fixtures
 
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
-from easystack_image.blockstore.local import fsio
 
 
 class Hanging(fixtures.Fixture):
@@ -30,7 +30,7 @@ class Hanging(fixtures.Fixture):
             return real(name, dir_fd, limit)
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.read_file', read_file))
+            'easystack_image.fsio.read_file', read_file))
         self.addCleanup(self._wake_all)
 
     def hang(self, device: Any) -> None:

@@ -14,10 +14,10 @@ import uuid
 import crc32c
 import fixtures
 
+from easystack_image import fsio
 from easystack_image.blockstore import pipeline
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import engine as engine_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import manifest
 from tests.contract import hanging
@@ -207,7 +207,7 @@ class LocalLab(lab.Lab):
                 real(fd, data, offset)
 
             self.useFixture(fixtures.MonkeyPatch(
-                'easystack_image.blockstore.local.fsio.write_at', write_at))
+                'easystack_image.fsio.write_at', write_at))
         self._full.add(device)
 
     def make_room(self, device: str) -> None:

@@ -1,6 +1,6 @@
 """The steps of a process: every change that it makes to its devices.
 
-All of them go through :mod:`easystack_image.blockstore.local.fsio`, so that
+All of them go through :mod:`easystack_image.fsio`, so that
 counting the calls of its functions counts the steps, and a crash can be put
 before, after or in the middle of any one of them.  On one device the steps
 come in the same order each time, because one thread makes them; how far the
@@ -25,11 +25,11 @@ import threading
 import time
 from typing import Any, NoReturn
 
-from easystack_image.blockstore.local import fsio
+from easystack_image import fsio
 
 #: What changes something, one system call each.
 CHANGES = ('mkdir', 'create', 'write_at', 'truncate', 'fsync', 'rename',
-           'unlink', 'rmdir')
+           'symlink', 'unlink', 'rmdir')
 #: What is made of these, or changes nothing.
 OTHERS = ('open_directory', 'directory', 'remove_tree', 'write_file',
           'read_file', 'exists')

@@ -17,10 +17,10 @@ import logging
 import os
 import time
 
+from easystack_image import fsio
 from easystack_image.blockstore import engine
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 
 LOG = logging.getLogger(__name__)

@@ -15,12 +15,12 @@ import re
 import stat
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore import engine
 from easystack_image.blockstore.local import claims
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import manifest as manifest_module
 from easystack_image.blockstore.local import members

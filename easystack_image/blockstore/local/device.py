@@ -32,7 +32,7 @@ import uuid
 import weakref
 
 from easystack_image import exceptions
-from easystack_image.blockstore.local import fsio
+from easystack_image import fsio
 from easystack_image.blockstore.local import placement
 from easystack_image.blockstore.local import timed
 

@@ -12,8 +12,8 @@ import os
 from typing import TypeVar
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import locks
 from easystack_image.blockstore.local import manifest as manifest_module

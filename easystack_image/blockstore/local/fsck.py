@@ -15,11 +15,11 @@ import functools
 from typing import TypeVar
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import attempts
 from easystack_image.blockstore.local import census
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import judging
 from easystack_image.blockstore.local import layout

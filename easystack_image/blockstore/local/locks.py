@@ -21,8 +21,8 @@ import os
 import time
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import timed
 from easystack_image.blockstore.local import writer
 

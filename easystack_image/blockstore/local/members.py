@@ -18,9 +18,9 @@ import time
 from typing import Any
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 
 LOG = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ import errno
 import logging
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import balance
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import members as members_module
 from easystack_image.blockstore.local import provision

@@ -14,11 +14,11 @@ import os
 import stat
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore import pipeline
 from easystack_image.blockstore.local import claims as claims_module
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import members as members_module
 from easystack_image.blockstore.local import status as status_module
 

@@ -15,8 +15,8 @@ from typing import TypeVar
 import uuid
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import device
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import members
 from easystack_image.blockstore.local import settings

@@ -17,11 +17,11 @@ import threading
 import time
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import attempts
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import manifest as manifest_module

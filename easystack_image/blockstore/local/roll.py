@@ -11,9 +11,9 @@ import functools
 import os
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import members
 from easystack_image.blockstore.local import probe
 from easystack_image.blockstore.local import problems

@@ -11,9 +11,9 @@ import dataclasses
 import json
 import logging
 
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 
 LOG = logging.getLogger(__name__)
 

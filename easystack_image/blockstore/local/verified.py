@@ -13,9 +13,9 @@ from collections.abc import Collection
 import contextlib
 import time
 
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 
 

@@ -24,9 +24,9 @@ import logging
 import os
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore import pipeline
 from easystack_image.blockstore.local import device as device_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 
 LOG = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from hypothesis import strategies
 import testtools
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import device
-from easystack_image.blockstore.local import fsio
 from tests.contract import base
 from tests.contract import local
 from tests.unit.blockstore import examples
@@ -242,7 +242,7 @@ class InitialiseTest(HomeTest):
 
         for name in real:
             self.useFixture(fixtures.MonkeyPatch(
-                f'easystack_image.blockstore.local.fsio.{name}',
+                f'easystack_image.fsio.{name}',
                 counted(name)))
         make(self.path, STORE)
         whole = list(calls)
@@ -274,7 +274,7 @@ class InitialiseTest(HomeTest):
             raise OSError(30, 'Read-only file system')
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.fsync', fail))
+            'easystack_image.fsio.fsync', fail))
         self.assertRefused(self.path, 'cannot be prepared', 'Read-only')
 
 
@@ -388,7 +388,7 @@ class AttachTest(HomeTest):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.open_directory', refuse))
+            'easystack_image.fsio.open_directory', refuse))
         error = self.assertRefused('Permission denied', 'chown')
         self.assertEqual(errno.EACCES, error.errno)
 

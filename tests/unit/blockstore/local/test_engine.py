@@ -15,9 +15,9 @@ import crc32c
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
 from easystack_image.blockstore.local import engine as engine_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import provision
 from tests.contract import local
@@ -451,7 +451,7 @@ class HungTest(base.EngineTest):
         self.lab.take_away(self.devices[0])
         image = self.image_id()
         with fixtures.MonkeyPatch(
-                'easystack_image.blockstore.local.fsio.write_at', write_at):
+                'easystack_image.fsio.write_at', write_at):
             with base.nothing_left_behind():
                 self.store(self.data, image)
                 self.assertEqual(self.devices[2:], self.lab.holders(image))

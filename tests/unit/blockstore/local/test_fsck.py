@@ -18,8 +18,8 @@ import fixtures
 import testscenarios
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import members
 from easystack_image.blockstore.local import orphans

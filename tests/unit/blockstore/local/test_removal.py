@@ -8,8 +8,8 @@ import os
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import device as device_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import removal
 from tests.contract import local
@@ -60,7 +60,7 @@ class RemovalTest(base.LabTest):
             return real(*args)
 
         self.useFixture(fixtures.MonkeyPatch(
-            f'easystack_image.blockstore.local.fsio.{name}', call))
+            f'easystack_image.fsio.{name}', call))
         return calls
 
 
@@ -297,6 +297,6 @@ class RemoverTest(RemovalTest):
         for name, function in (('write_file', write_file),
                                ('remove_tree', remove_tree)):
             self.useFixture(fixtures.MonkeyPatch(
-                f'easystack_image.blockstore.local.fsio.{name}', function))
+                f'easystack_image.fsio.{name}', function))
         self.remover.delete(self.upload)
         self.assertEqual(self.devices[1:], self.deleted())

@@ -16,9 +16,9 @@ from typing import Any
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import inventory
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import manifest as manifest_module
@@ -938,7 +938,7 @@ class VerifyTest(RepairTest):
             real(source, target, source_fd, target_fd)
 
         with fixtures.MonkeyPatch(
-                'easystack_image.blockstore.local.fsio.rename', rename):
+                'easystack_image.fsio.rename', rename):
             with base.nothing_left_behind():
                 self.assertRaises(exceptions.NotEnoughCopies,
                                   self.repairer.repair, self.image)

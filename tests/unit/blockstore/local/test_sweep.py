@@ -14,8 +14,8 @@ from typing import Any
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore.local import fleet as fleet_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import manifest as manifest_module
 from easystack_image.blockstore.local import removal
@@ -244,7 +244,7 @@ class UploadsTest(SweepTest):
             real(entry, dir_fd)
 
         with fixtures.MonkeyPatch(
-                'easystack_image.blockstore.local.fsio.unlink', unlink), \
+                'easystack_image.fsio.unlink', unlink), \
                 base.nothing_left_behind():
             self.sweeper.sweep_uploads()
         self.assertEqual([name], self.tmp())
@@ -310,7 +310,7 @@ class UploadsTest(SweepTest):
             return real(path, dir_fd)
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.directory', directory))
+            'easystack_image.fsio.directory', directory))
         with base.nothing_left_behind():
             self.sweeper.sweep_uploads()
         # The others are none the worse for it.
@@ -470,7 +470,7 @@ class DeletedTest(SweepTest):
             return real(path, dir_fd)
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.directory', directory))
+            'easystack_image.fsio.directory', directory))
         self.sweeper.sweep_deleted()
         self.assertEqual([], opened)
 
@@ -487,7 +487,7 @@ class DeletedTest(SweepTest):
             real(*args)
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.rename', rename))
+            'easystack_image.fsio.rename', rename))
         self.sweeper.sweep_deleted()
         self.assertEqual([self.devices[0]], self.lab.holders(self.image))
         failing.clear()

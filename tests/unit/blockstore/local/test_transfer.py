@@ -11,9 +11,9 @@ import time
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore import pipeline
 from easystack_image.blockstore.local import device as device_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import sweep
 from easystack_image.blockstore.local import transfer
@@ -197,7 +197,7 @@ class PumpTest(TransferTest):
             real(fd, view, offset)
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.write_at', write_at))
+            'easystack_image.fsio.write_at', write_at))
         with base.nothing_left_behind():
             made = self.begun(timeout=base.SHORT)
             size, checksums = made.pump(base.Source(data), lambda chunk: None)
@@ -285,7 +285,7 @@ class CommitTest(TransferTest):
             real(fd)
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.fsync', fsync))
+            'easystack_image.fsio.fsync', fsync))
         self.assertEqual([self.devices[0], self.devices[2]],
                          [lane.path for lane in made.commit()])
         made.end()

@@ -10,9 +10,9 @@ from typing import Any
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.blockstore import pipeline
 from easystack_image.blockstore.local import device as device_module
-from easystack_image.blockstore.local import fsio
 from easystack_image.blockstore.local import layout
 from easystack_image.blockstore.local import writer
 from tests.unit.blockstore.local import base
@@ -139,7 +139,7 @@ class WriteTest(WriterTest):
         synced: list[int] = []
         real = fsio.fsync
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.fsync',
+            'easystack_image.fsio.fsync',
             lambda fd: synced.append(fd) or real(fd)))
         for direct, expected in ((True, 0), (False, 2)):
             synced.clear()
@@ -173,7 +173,7 @@ class DirectTest(WriterTest):
             return fd
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.create', create))
+            'easystack_image.fsio.create', create))
         copy = self.writer(True)
         copy.write(self.chunk(b'data'), [(0, 4)])
         copy.seal(4, b'')
@@ -189,7 +189,7 @@ class DirectTest(WriterTest):
             real(fd, data, offset)
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.write_at', write_at))
+            'easystack_image.fsio.write_at', write_at))
         copy = self.writer(True)
         data = base.noise(MIB + 3)
         copy.write(self.chunk(data), [(0, MIB), (MIB, MIB + 3)])
@@ -209,7 +209,7 @@ class DirectTest(WriterTest):
             raise OSError(errno.EROFS, 'Read-only file system')
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.create', create))
+            'easystack_image.fsio.create', create))
         error = self.assertRaises(OSError, self.writer)
         self.assertEqual(errno.EROFS, error.errno)
 
@@ -287,7 +287,7 @@ class AbortTest(WriterTest):
             raise OSError(errno.EIO, 'Input/output error')
 
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.blockstore.local.fsio.unlink', unlink))
+            'easystack_image.fsio.unlink', unlink))
         copy.abort()
         self.assertIn('Input/output error', self.log.output)
         self.assertIn(self.device, self.log.output)

@@ -1,7 +1,8 @@
-"""Every change that the local engine makes to a file system.
+"""Every change that must survive a crash, made to a file system.
 
-One thin function per system call, so that there is one place where a crash
-can be injected, counted or traced.  All names are relative to a directory
+The local engine and the updater make theirs here: one thin function per
+system call, so that there is one place where a crash can be injected, counted
+or traced.  All names are relative to a directory
 descriptor: when a disk is unmounted under us, we go on in the directory that
 we opened (and fail there), and never in the one that shows up beneath.
 
@@ -123,6 +124,29 @@ def rename(source: str, target: str, source_fd: int, target_fd: int) -> None:
     is raised with ENOTEMPTY or EEXIST.
     """
     os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
+
+
+def symlink(leads_to: str, name: str, dir_fd: int) -> None:
+    """Create a symbolic link.
+
+    :param leads_to: what is written in the link; it need not exist
+    :param name: of the link, which must not exist yet
+    """
+    os.symlink(leads_to, name, dir_fd=dir_fd)
+
+
+def replace_link(leads_to: str, name: str, dir_fd: int) -> None:
+    """Have a symbolic link lead elsewhere in one step, durably.
+
+    It is never missing: the new link takes its place by a rename.  Whoever
+    calls this keeps others from doing so at the same time.
+    """
+    if exists(name + NEW, dir_fd):
+        unlink(name + NEW, dir_fd)
+    symlink(leads_to, name + NEW, dir_fd)
+    fsync(dir_fd)
+    rename(name + NEW, name, dir_fd, dir_fd)
+    fsync(dir_fd)
 
 
 def unlink(name: str, dir_fd: int) -> None:

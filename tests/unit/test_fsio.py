@@ -12,7 +12,7 @@ import threading
 import fixtures
 import testtools
 
-from easystack_image.blockstore.local import fsio
+from easystack_image import fsio
 from tests.contract import base
 
 
@@ -227,6 +227,17 @@ class FsioTest(HomeTest):
         fsio.unlink('file', self.fd)
         fsio.rmdir('inner', self.fd)
         self.assertEqual([], self.names())
+
+    def test_replace_link(self) -> None:
+        for leads_to in ('slots/1', 'slots/2'):
+            # As a crash leaves it.
+            fsio.symlink('slots/3', 'current' + fsio.NEW, self.fd)
+            with base.nothing_left_behind():
+                fsio.replace_link(leads_to, 'current', self.fd)
+            self.assertEqual(leads_to, os.readlink(f'{self.home}/current'))
+            self.assertEqual(['current'], self.names())
+        self.assertRaises(FileExistsError, fsio.symlink, 'slots/3',
+                          'current', self.fd)
 
     def test_write_file(self) -> None:
         with base.nothing_left_behind():
