@@ -27,13 +27,11 @@ from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.conf import stores as stores_conf
 from easystack_image.middleware import engines
+from easystack_image.middleware import subrequests
 from easystack_image.policies import copies as rules
 from easystack_image.policies import enforcer as enforcer_module
 
 LOG = logging.getLogger(__name__)
-
-Environ = dict[str, Any]
-Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
 
 #: What versionnegotiation makes of every version.
 _PATH = re.compile('/v2/images/([^/]+)/copies(/verify)?')
@@ -50,19 +48,20 @@ class CopiesFilter:
     :param conf: Glance's configuration
     """
 
-    def __init__(self, app: Application, conf: cfg.ConfigOpts) -> None:
+    def __init__(self, app: subrequests.Application,
+                 conf: cfg.ConfigOpts) -> None:
         self._app = app
         self._conf = conf
         self._enforcer = enforcer_module.Enforcer(conf)
 
-    def __call__(self, environ: Environ,
+    def __call__(self, environ: subrequests.Environ,
                  start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, as PEP 3333 has it."""
         match = _PATH.fullmatch(environ.get('PATH_INFO', ''))
         if match is None:
             return self._app(environ, start_response)
         request = webob.Request(environ)
-        answer: Application
+        answer: subrequests.Application
         try:
             answer = self._answer(request, match[1], match[2])
         except exc.HTTPException as error:
@@ -80,7 +79,7 @@ class CopiesFilter:
             LOG.error('The filter easystack_copies must stand behind the '
                       'filter context: mend the paste file of Glance.')
             raise exc.HTTPInternalServerError()
-        shown = self._show(request, image_id)
+        shown = subrequests.show_image(self._app, request, image_id)
         if shown.status_int != 200:
             return shown
         image = shown.json_body
@@ -99,16 +98,6 @@ class CopiesFilter:
             answer.location = (f'{request.application_url}/v2/images/'
                                f'{image_id}/copies')
         return answer
-
-    def _show(self, request: webob.Request, image_id: str) -> webob.Response:
-        """Ask Glance for the image, for the same user."""
-        asked = request.copy_get()
-        # Not by its property, which would encode once more what is encoded.
-        asked.environ['PATH_INFO'] = f'/v2/images/{image_id}'
-        asked.query_string = ''
-        # There is no body any more.
-        asked.environ.pop('HTTP_TRANSFER_ENCODING', None)
-        return asked.get_response(self._app)
 
     def _request_repair(self, image_id: str, names: list[str]) -> None:
         """Have all copies verified, in all stores that keep some."""
@@ -280,7 +269,8 @@ def _time(seconds: float) -> str | None:
 
 
 def factory(global_conf: Mapping[str, str],
-            **local_conf: str) -> Callable[[Application], CopiesFilter]:
+            **local_conf: str) -> Callable[[subrequests.Application],
+                                           CopiesFilter]:
     """Return the filter, as paste.deploy wants it."""
     del global_conf, local_conf
     return lambda app: CopiesFilter(app, cfg.CONF)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from oslo_policy import policy
 
 from easystack_image.policies import copies
+from easystack_image.policies import uploads
 
 
 def list_rules() -> Sequence[policy.DocumentedRuleDefault]:
     """Return the rules, as ``oslo.policy.policies`` wants them."""
-    return [*copies.RULES]
+    return [*copies.RULES, *uploads.RULES]

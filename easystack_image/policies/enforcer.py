@@ -16,6 +16,7 @@ from oslo_policy import policy
 
 from easystack_image import policies
 from easystack_image.conf import stores
+from easystack_image.policies import glance_rules
 
 
 class Enforcer(policy.Enforcer):
@@ -26,11 +27,9 @@ class Enforcer(policy.Enforcer):
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         super().__init__(conf, use_conf=True, overwrite=False)
-        # Our rules lean on Glance's, which is as deployers have it in their
-        # file, or else as Glance has it.
-        self.register_default(policy.RuleDefault(
-            'context_is_admin', 'role:admin',
-            description="Glance's rule for who is an administrator."))
+        # Our rules lean on Glance's, which are as deployers have them in
+        # their file, or else as Glance has them.
+        self.register_defaults(glance_rules.needed())
         self.register_defaults(policies.list_rules())
 
     def permits(self, context: Any, rule: str,

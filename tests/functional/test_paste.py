@@ -35,13 +35,14 @@ class TestPaste(base.TestCase):
 
     def test_it_is_glances_but_for_us(self) -> None:
         ours, theirs = self.sample(), self.theirs()
-        self.assertEqual({*theirs.sections(), 'filter:easystack_copies'},
-                         set(ours.sections()))
+        self.assertEqual(
+            {*theirs.sections(), 'filter:easystack_copies',
+             'filter:easystack_uploads'}, set(ours.sections()))
         for section in theirs.sections():
             expected = dict(theirs[section])
             if section == 'composite:api':
                 expected = {name: value.replace(
-                    'context ', 'context easystack_copies ')
+                    'context ', 'context easystack_copies easystack_uploads ')
                     for name, value in expected.items()}
             if section == 'app:healthcheck':
                 expected['backends'] += ',easystack_block'
@@ -63,6 +64,7 @@ class TestPaste(base.TestCase):
             self.assertIn('CopiesFilter', shown['chain'], flavor)
             place = shown['chain'].index('CopiesFilter')
             self.assertIn('Context', shown['chain'][place - 1], flavor)
+            self.assertEqual('UploadsFilter', shown['chain'][place + 1])
             self.assertEqual(['disable_by_file', 'easystack_block'],
                              shown['healthcheck'])
 

@@ -50,6 +50,7 @@ class EntryPointsTest(testtools.TestCase):
              ('oslo.policy.enforcer', 'easystack_image'),
              ('oslo.policy.policies', 'easystack_image'),
              ('paste.filter_factory', 'easystack_copies'),
+             ('paste.filter_factory', 'easystack_uploads'),
              (SCRIPTS, 'easystack-image-manage'),
              (SCRIPTS, 'easystack-image-status')}, set(self.loaded))
 
