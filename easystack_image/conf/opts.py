@@ -4,6 +4,7 @@ import copy
 
 from oslo_config import cfg
 
+from easystack_image.conf import api
 from easystack_image.conf import store
 
 #: The group under which the options of a store are shown in samples; in a
@@ -13,4 +14,5 @@ STORE_GROUP = 'easystack_block_store'
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Return (group, options) pairs, as ``oslo.config.opts`` wants them."""
-    return [(STORE_GROUP, copy.deepcopy(store.OPTS))]
+    return [(STORE_GROUP, copy.deepcopy(store.OPTS)),
+            (api.GROUP, copy.deepcopy(api.OPTS))]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import webob
 
-Environ = dict[str, Any]
-Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+from easystack_image.middleware import wsgi
+
+Environ = wsgi.Environ
+Application = wsgi.Application
 
 
 def show_image(app: Application, request: webob.Request,

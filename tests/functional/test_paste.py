@@ -36,12 +36,15 @@ class TestPaste(base.TestCase):
     def test_it_is_glances_but_for_us(self) -> None:
         ours, theirs = self.sample(), self.theirs()
         self.assertEqual(
-            {*theirs.sections(), 'filter:easystack_copies',
-             'filter:easystack_uploads'}, set(ours.sections()))
+            {*theirs.sections(), 'filter:easystack_api',
+             'filter:easystack_copies', 'filter:easystack_uploads'},
+            set(ours.sections()))
         for section in theirs.sections():
             expected = dict(theirs[section])
             if section == 'composite:api':
                 expected = {name: value.replace(
+                    'versionnegotiation ', 'easystack_api versionnegotiation '
+                    ).replace(
                     'context ', 'context easystack_copies easystack_uploads ')
                     for name, value in expected.items()}
             if section == 'app:healthcheck':

@@ -1,10 +1,10 @@
 """The rooms of the package, and which of them may know of which.
 
-``cmd``, ``middleware`` and ``store`` are on the top floor; ``ota``,
+``cmd``, ``middleware`` and ``store`` are on the top floor; ``api``, ``ota``,
 ``properties``, ``policies``, ``content`` and ``blockstore`` below; ``conf``,
 ``exceptions`` and ``fsio`` on the ground.  No import runs up, none from room
-to room on one floor, none in a circle.  ``blockstore`` and ``properties``
-are usable without Glance.
+to room on one floor, none in a circle.  ``api``, ``blockstore`` and
+``properties`` are usable without Glance.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ import easystack_image
 
 PACKAGE = 'easystack_image'
 FLOORS = {'cmd': 2, 'middleware': 2, 'store': 2,
-          'ota': 1, 'properties': 1, 'policies': 1, 'content': 1,
+          'api': 1, 'ota': 1, 'properties': 1, 'policies': 1, 'content': 1,
           'blockstore': 1,
           'conf': 0, 'exceptions': 0, 'fsio': 0}
 #: What a room must do without, besides what the floors say.
 FORBIDDEN = {
+    'api': {'glance', 'glance_store', 'oslo_config', 'webob'},
     'blockstore': {'glance', 'glance_store', 'oslo_config', 'webob'},
     'properties': {'glance', 'glance_store'},
 }

@@ -49,6 +49,7 @@ class EntryPointsTest(testtools.TestCase):
              ('oslo.middleware.healthcheck', 'easystack_block'),
              ('oslo.policy.enforcer', 'easystack_image'),
              ('oslo.policy.policies', 'easystack_image'),
+             ('paste.filter_factory', 'easystack_api'),
              ('paste.filter_factory', 'easystack_copies'),
              ('paste.filter_factory', 'easystack_uploads'),
              (SCRIPTS, 'easystack-image-manage'),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+import re
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +13,7 @@ from oslo_config import cfg
 from oslo_config import types
 import testtools
 
+from easystack_image.conf import api
 from easystack_image.conf import opts
 from easystack_image.conf import store
 
@@ -42,32 +44,45 @@ OPTIONS = [
     ('easystack_block_ceph_timeout', types.Integer, 30, 1, 3600),
     ('easystack_block_ceph_queue_depth', types.Integer, 8, 1, 64),
 ]
+API_OPTIONS = [
+    ('modifiable_states', types.List, ['active', 'queued'], None, None),
+    ('links', types.Boolean, False, None, None),
+    ('max_body_kib', types.Integer, 4096, 16, 1048576),
+]
+#: All options, by group.
+GROUPS = {
+    opts.STORE_GROUP: (store.OPTS, OPTIONS),
+    api.GROUP: (api.OPTS, API_OPTIONS),
+}
+ALL = [opt for listed, _ in GROUPS.values() for opt in listed]
 
 
 class OptionsTest(testtools.TestCase):
 
     def test_snapshot(self) -> None:
-        self.assertEqual(OPTIONS, [
-            (opt.name, type(opt.type), opt.default,
-             getattr(opt.type, 'min', None), getattr(opt.type, 'max', None))
-            for opt in store.OPTS])
+        for group, (listed, expected) in GROUPS.items():
+            self.assertEqual(expected, [
+                (opt.name, type(opt.type), opt.default,
+                 getattr(opt.type, 'min', None),
+                 getattr(opt.type, 'max', None))
+                for opt in listed], group)
 
     def test_none_is_deprecated_or_required_yet(self) -> None:
-        for opt in store.OPTS:
+        for opt in ALL:
             self.assertFalse(opt.required, opt.name)
             self.assertEqual([], opt.deprecated_opts, opt.name)
 
     def test_units(self) -> None:
         """A number without a unit is half an option."""
-        for opt in store.OPTS:
+        for opt in ALL:
             if isinstance(opt.type, (types.Integer, types.Float)):
                 self.assertRegex(
                     opt.help,
-                    r'\b(seconds|number|bytes|days|MiB/s|MiB|percentage)\b',
+                    r'\b(seconds|number|bytes|days|MiB/s|MiB|KiB|percentage)\b',
                     opt.name)
 
     def test_help_is_a_sentence(self) -> None:
-        for opt in store.OPTS:
+        for opt in ALL:
             self.assertRegex(opt.help, r'(?s)^[A-Z].*\.$', opt.name)
             self.assertNotIn('  ', opt.help, opt.name)
 
@@ -104,12 +119,13 @@ class OptionsTest(testtools.TestCase):
 class GeneratorTest(testtools.TestCase):
 
     def test_list_opts(self) -> None:
-        (group, listed), = opts.list_opts()
-        self.assertEqual(opts.STORE_GROUP, group)
-        self.assertEqual(store.OPTS, listed)
-        for ours, theirs in zip(store.OPTS, listed, strict=True):
-            # Generators may change what they are given.
-            self.assertIsNot(ours, theirs)
+        self.assertEqual(
+            [(group, listed) for group, (listed, _) in GROUPS.items()],
+            opts.list_opts())
+        for group, listed in opts.list_opts():
+            for ours, theirs in zip(GROUPS[group][0], listed, strict=True):
+                # Generators may change what they are given.
+                self.assertIsNot(ours, theirs)
 
     def generate(self, *arguments: str) -> str:
         """Run the generator as a packager does."""
@@ -124,9 +140,10 @@ class GeneratorTest(testtools.TestCase):
 
     def test_every_option_is_printed_with_its_default(self) -> None:
         sample = self.generate()
-        for name, kind, default, low, high in OPTIONS:
-            shown = '' if kind is types.List else f' {default}'.lower()
-            shown = shown.rstrip() if default == '' else shown
+        for name, kind, default, low, high in (*OPTIONS, *API_OPTIONS):
+            shown = (','.join(default) if kind is types.List
+                     else str(default).lower())
+            shown = f' {shown}'.rstrip()
             self.assertIn(f'\n#{name} ={shown}\n', sample)
             if low is not None:
                 before = sample.partition(f'\n#{name} =')[0]
@@ -137,16 +154,18 @@ class GeneratorTest(testtools.TestCase):
     def test_sample_can_be_read_back(self) -> None:
         """With the comment signs taken away, it says what holds anyway."""
         path = Path(self.useFixture(fixtures.TempDir()).path) / 'a.conf'
-        path.write_text(self.generate().replace('\n#easystack_',
-                                                '\neasystack_'))
+        path.write_text(re.sub('^#(?=[a-z_]+ =)', '', self.generate(),
+                               flags=re.MULTILINE))
         conf = cfg.ConfigOpts()
-        conf.register_opts(store.OPTS, group=opts.STORE_GROUP)
+        for group, (listed, _) in GROUPS.items():
+            conf.register_opts(listed, group=group)
         conf(['--config-file', str(path)], default_config_dirs=[])
-        for name, _, default, *_ in OPTIONS:
-            self.assertEqual(default, conf[opts.STORE_GROUP][name])
-            self.assertEqual(
-                cfg.Locations.user, conf.get_location(
-                    name, opts.STORE_GROUP).location)
+        for group, (_, expected) in GROUPS.items():
+            for name, _, default, *_ in expected:
+                self.assertEqual(default, conf[group][name])
+                self.assertEqual(
+                    cfg.Locations.user,
+                    conf.get_location(name, group).location)
 
     def test_generator_is_that_of_this_python(self) -> None:
         self.assertTrue(sysconfig.get_path('scripts').startswith(

@@ -1,0 +1,31 @@
+"""The identity of a request, by which it is found in the logs."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+#: Both carry it: OpenStack's header, and the one of the manual.
+HEADERS = ('x-openstack-request-id', 'RequestId')
+_PREFIX = 'req-'
+#: Glance says no (431) to what it finds too long, by its own option.
+_SOUND = re.compile(r'[A-Za-z0-9._-]{1,255}', re.ASCII)
+
+
+def new() -> str:
+    """Return an identity that no other request has."""
+    return f'{_PREFIX}{uuid.uuid4()}'
+
+
+def is_sound(value: str) -> bool:
+    """Tell whether a name that a client sent may go to logs and headers.
+
+    The service that sent it wants to find it again, so it is kept; but not
+    what could not be a name.
+    """
+    return _SOUND.fullmatch(value) is not None
+
+
+def prefixed(value: str) -> str:
+    """Return an identity as Glance writes it in its answers."""
+    return value if value.startswith(_PREFIX) else f'{_PREFIX}{value}'
