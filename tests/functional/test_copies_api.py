@@ -159,8 +159,8 @@ class TestRefusals(CopiesCase):
              ) -> None:
         """See an answer that differs from Glance's in nothing but words."""
         self.assertEqual(theirs.status_code, ours.status_code)
-        differ = {'content-length', 'x-openstack-request-id', 'date',
-                  'x-test-process'}
+        differ = {'content-length', 'x-openstack-request-id', 'requestid',
+                  'date', 'x-test-process'}
         self.assertEqual(
             {name: value for name, value in theirs.headers.lower_items()
              if name not in differ},
@@ -206,7 +206,7 @@ class TestRefusals(CopiesCase):
                     self.assertEqual(theirs.json().keys(),
                                      ours.json().keys())
                     self.assertIn('easystack_image:',
-                                  ours.json()['message'])
+                                  ours.json()['error']['message'])
 
     def test_somebody_elses(self) -> None:
         """Who may not see it is told that there is none."""
@@ -227,8 +227,10 @@ class TestRefusals(CopiesCase):
             answer = self.ask(image_id, what, method,
                               headers={'Accept': 'application/json'})
             self.assertEqual(409, answer.status_code)
-            self.assertEqual('409 Conflict', answer.json()['code'])
-            self.assertIn('queued', answer.json()['message'])
+            error = answer.json()['error']
+            self.assertEqual((409, 'Conflict'),
+                             (error['code'], error['title']))
+            self.assertIn('queued', error['message'])
 
     def test_nothing_to_verify(self) -> None:
         image_id = self.images.upload(b'data', X_Image_Meta_Store='plain')
