@@ -49,12 +49,18 @@ def _error(method: str, path: str,
 
 
 class Images:
-    """The calls of one user; one object per thread."""
+    """The calls of one user; one object per thread.
 
-    def __init__(self, url: str) -> None:
+    :param url: of Glance, without a version
+    :param headers: sent with every request, such as a token
+    """
+
+    def __init__(self, url: str,
+                 headers: Mapping[str, str] | None = None) -> None:
         self.url = f'{url}/v2'
         self._session = requests.Session()
         self._session.trust_env = False
+        self._session.headers.update(headers or {})
 
     def request(self, method: str, path: str,
                 **arguments: Any) -> requests.Response:

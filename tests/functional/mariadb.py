@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import atexit
 import functools
+import getpass
 import os
 from pathlib import Path
+import secrets
 import shutil
 import sys
 import tempfile
@@ -17,8 +19,7 @@ from tests.functional import processes
 PROGRAMS = ('mariadbd', 'mariadb-install-db')
 PACKAGE = 'mariadb-server'
 
-_USER = 'glance'
-_PASSWORD = 'glance'
+_USER = 'openstack'
 
 
 def missing_programs() -> list[str]:
@@ -38,6 +39,7 @@ class MariaDB:
         self.root = root
         self.port = processes.free_port()
         self.socket = root / 'socket'
+        self._password = secrets.token_hex(16)
         self._process = processes.Process(
             self._command(), root / 'mariadb.log')
 
@@ -59,13 +61,16 @@ class MariaDB:
         processes.check([
             _find('mariadb-install-db') or 'mariadb-install-db',
             '--no-defaults', *_as_user(), f'--datadir={self.root / "data"}',
-            '--auth-root-authentication-method=normal', '--skip-test-db'])
+            # Nobody but the user that runs the tests, and by the socket.
+            '--auth-root-authentication-method=socket',
+            f'--auth-root-socket-user={getpass.getuser()}',
+            '--skip-test-db'])
         self._process.start()
         try:
             processes.poll(lambda: self._answers() or not
                            self._process.running, 'MariaDB')
             self._execute(f"CREATE USER '{_USER}'@'127.0.0.1' "
-                          f"IDENTIFIED BY '{_PASSWORD}'")
+                          f"IDENTIFIED BY '{self._password}'")
         except (TimeoutError, pymysql.err.OperationalError) as exc:
             raise processes.ProcessFailed(
                 f'MariaDB does not start: {exc}\n'
@@ -86,11 +91,12 @@ class MariaDB:
         """Create an empty database and return the URL to reach it by."""
         self._execute(f'CREATE DATABASE {name} CHARACTER SET utf8mb3',
                       f"GRANT ALL ON {name}.* TO '{_USER}'@'127.0.0.1'")
-        return (f'mysql+pymysql://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}/'
+        return (f'mysql+pymysql://{_USER}:{self._password}@127.0.0.1:{self.port}/'
                 f'{name}?charset=utf8')
 
     def _execute(self, *statements: str) -> None:
-        with pymysql.connect(unix_socket=str(self.socket), user='root') as db:
+        with pymysql.connect(unix_socket=str(self.socket),
+                             user=getpass.getuser()) as db:
             for statement in statements:
                 db.cursor().execute(statement)
 

@@ -12,13 +12,12 @@ import tempfile
 from typing import Any, ClassVar, Protocol
 import uuid
 
-import requests
-
+from tests.functional import configuration
 from tests.functional import mariadb
 from tests.functional import processes
+from tests.functional import wsgi
 
-#: Option groups and what stands in them, as in a configuration file.
-Options = Mapping[str, Mapping[str, object]]
+Options = configuration.Options
 
 #: The pipelines that deployers copy.
 SAMPLE_PASTE = processes.ROOT / 'etc' / 'glance-api-paste.ini.easystack-sample'
@@ -141,15 +140,21 @@ class SQLite:
 
 
 class MariaDB:
-    """A database on the tests' own MariaDB server."""
+    """A database on a MariaDB server.
+
+    :param server: by default the one that this process shares
+    """
 
     processes = 2
     threads = 8
 
+    def __init__(self, server: mariadb.MariaDB | None = None) -> None:
+        self._server = server
+
     def create(self) -> str:
         """See the base class."""
-        name = f'glance_{uuid.uuid4().hex[:12]}'
-        url = mariadb.shared().create_database(name)
+        server = self._server or mariadb.shared()
+        url = server.create_database(f'glance_{uuid.uuid4().hex[:12]}')
         _sync_database(url)
         return url
 
@@ -175,20 +180,12 @@ def _empty_sqlite() -> bytes:
 def _sync_database(url: str) -> None:
     with tempfile.TemporaryDirectory(prefix='glance-db-') as directory:
         config = Path(directory, 'glance.conf')
-        _write_options(config, {'database': {'connection': url}})
+        configuration.write(config, {'database': {'connection': url}})
         processes.check([processes.script('glance-manage'),
                          '--config-file', str(config), 'db_sync'])
 
 
-def _write_options(path: Path, options: Options) -> None:
-    lines = []
-    for group, values in options.items():
-        lines.append(f'[{group}]')
-        lines += [f'{name} = {value}' for name, value in values.items()]
-    path.write_text('\n'.join(lines) + '\n')
-
-
-class Glance:
+class Glance(wsgi.Service):
     """One Glance service with everything it needs under ``root``.
 
     ``prepare`` writes the configuration and the database; ``start``,
@@ -198,57 +195,49 @@ class Glance:
     :param stores: the first one is the default
     :param options: more of the configuration, or other values
     :param import_options: the same for ``glance-image-import.conf``
+    :param pipelines: the paste file; by default the sample's, with a filter
+        instead of Keystone
+    :param port: by default one that is free
     """
 
     def __init__(self, root: Path, stores: Sequence[Store],
                  options: Options | None = None,
                  import_options: Options | None = None,
-                 database: Database | None = None) -> None:
+                 database: Database | None = None,
+                 pipelines: str | None = None,
+                 port: int | None = None) -> None:
         self.root = root
         self.stores = list(stores)
         self.options = dict(options or {})
         self.import_options = dict(import_options or {})
         self.database = database or default_database(root)
-        self.port = processes.free_port()
-        self.url = f'http://127.0.0.1:{self.port}'
         self.config_file = root / 'etc' / 'glance-api.conf'
+        self._pipelines = pipelines
         self._connection = ''
-        self._process = processes.Process(
-            self._command(), root / 'glance-api.log', processes.environment(
-                OS_GLANCE_CONFIG_DIR=str(self.config_file.parent)))
-
-    def _command(self) -> list[str]:
-        return [
-            processes.script('pyuwsgi'), '--master', '--die-on-term',
-            '--need-app', '--lazy-apps', '--thunder-lock',
-            # Also with one thread: the driver has threads of its own.
-            '--enable-threads',
-            '--processes', str(self.database.processes),
-            '--threads', str(self.database.threads),
-            '--http-socket', f'127.0.0.1:{self.port}',
-            '--add-header', 'Connection: close',
-            '--chunked-input-limit', str(16 << 20),
-            '--chunked-input-timeout', '60', '--socket-timeout', '60',
-            '--module', 'glance.wsgi.api:application']
+        super().__init__(
+            'Glance', 'glance.wsgi.api:application', root / 'glance-api.log',
+            self.database.processes, self.database.threads, port,
+            OS_GLANCE_CONFIG_DIR=str(self.config_file.parent))
 
     def prepare(self) -> None:
         """Write the configuration, and lay out an empty database."""
         for name in ('etc', 'staging', 'tasks', 'lock'):
             (self.root / name).mkdir(exist_ok=True)
-        (self.root / 'etc' / 'paste.ini').write_text(paste())
+        (self.root / 'etc' / 'paste.ini').write_text(
+            paste() if self._pipelines is None else self._pipelines)
         self._connection = self.database.create()
         self.configure()
 
     def configure(self) -> None:
         """Write the configuration files; they count from the next start."""
-        options = self._own_options() | {
-            store.name: store.options for store in self.stores}
-        for group, values in self.options.items():
-            options[group] = {**options.get(group, {}), **values}
-        _write_options(self.config_file, options)
-        _write_options(self.config_file.with_name('glance-image-import.conf'),
-                       {'image_import_opts': {'image_import_plugins': '[]'}}
-                       | self.import_options)
+        configuration.write(self.config_file, configuration.merge(
+            self._own_options(),
+            {store.name: store.options for store in self.stores},
+            self.options))
+        configuration.write(
+            self.config_file.with_name('glance-image-import.conf'),
+            {'image_import_opts': {'image_import_plugins': '[]'}}
+            | self.import_options)
 
     def _own_options(self) -> dict[str, Mapping[str, object]]:
         backends = [f'{store.name}:{store.driver}' for store in self.stores]
@@ -268,59 +257,6 @@ class Glance:
             'oslo_concurrency': {'lock_path': self.root / 'lock'},
             'paste_deploy': {'config_file': self.root / 'etc' / 'paste.ini',
                              'flavor': FLAVOR}}
-
-    def start(self, timeout: float = 60) -> None:
-        """Start, and return when requests are answered.
-
-        :param timeout: seconds
-        :raises ProcessFailed: with the end of the log
-        """
-        self._process.start()
-        try:
-            processes.poll(lambda: self._answers() or not self.running,
-                           'Glance', timeout, interval=0.05)
-            started = self.running
-        except TimeoutError:
-            started = False
-        if not started:
-            self.kill()
-            raise processes.ProcessFailed(
-                f'Glance does not start:\n{self.log_tail()}')
-
-    def _answers(self) -> bool:
-        try:
-            with requests.Session() as session:
-                session.trust_env = False
-                return session.get(f'{self.url}/', timeout=5).status_code < 500
-        except requests.RequestException:
-            return False
-
-    def stop(self) -> None:
-        """Stop in an orderly way."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """Kill all processes at once, as a power failure would."""
-        self._process.kill()
-
-    @property
-    def running(self) -> bool:
-        """Whether the service runs."""
-        return self._process.running
-
-    @property
-    def pid(self) -> int:
-        """The process id of uWSGI's master, and of its process group."""
-        return self._process.pid
-
-    def log(self) -> str:
-        """Return all that Glance and uWSGI have logged so far."""
-        path = self._process.log
-        return path.read_text(errors='replace') if path.exists() else ''
-
-    def log_tail(self, lines: int = 60) -> str:
-        """Return the end of the log."""
-        return self._process.tail(lines)
 
     def manage_command(self, *arguments: str,
                        store: str | None = None) -> list[str]:
