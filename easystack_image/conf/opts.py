@@ -5,6 +5,7 @@ import copy
 from oslo_config import cfg
 
 from easystack_image.conf import api
+from easystack_image.conf import properties
 from easystack_image.conf import store
 
 #: The group under which the options of a store are shown in samples; in a
@@ -15,4 +16,5 @@ STORE_GROUP = 'easystack_block_store'
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Return (group, options) pairs, as ``oslo.config.opts`` wants them."""
     return [(STORE_GROUP, copy.deepcopy(store.OPTS)),
-            (api.GROUP, copy.deepcopy(api.OPTS))]
+            (api.GROUP, copy.deepcopy(api.OPTS)),
+            (properties.GROUP, copy.deepcopy(properties.OPTS))]

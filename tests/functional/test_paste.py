@@ -37,7 +37,8 @@ class TestPaste(base.TestCase):
         ours, theirs = self.sample(), self.theirs()
         self.assertEqual(
             {*theirs.sections(), 'filter:easystack_api',
-             'filter:easystack_copies', 'filter:easystack_uploads'},
+             'filter:easystack_copies', 'filter:easystack_properties',
+             'filter:easystack_uploads'},
             set(ours.sections()))
         for section in theirs.sections():
             expected = dict(theirs[section])
@@ -45,8 +46,11 @@ class TestPaste(base.TestCase):
                 expected = {name: value.replace(
                     'versionnegotiation ', 'easystack_api versionnegotiation '
                     ).replace(
-                    'context ', 'context easystack_copies easystack_uploads ')
+                    'context ', 'context easystack_properties '
+                    'easystack_copies easystack_uploads ')
                     for name, value in expected.items()}
+            if section == 'app:apiv2app':
+                expected = {'use': 'egg:easystack-image#easystack_images'}
             if section == 'app:healthcheck':
                 expected['backends'] += ',easystack_block'
             self.assertEqual(expected, dict(ours[section]), section)
@@ -66,7 +70,8 @@ class TestPaste(base.TestCase):
             shown = self.load(glance, flavor)
             self.assertIn('CopiesFilter', shown['chain'], flavor)
             place = shown['chain'].index('CopiesFilter')
-            self.assertIn('Context', shown['chain'][place - 1], flavor)
+            self.assertEqual('PropertiesFilter', shown['chain'][place - 1])
+            self.assertIn('Context', shown['chain'][place - 2], flavor)
             self.assertEqual('UploadsFilter', shown['chain'][place + 1])
             self.assertEqual(['disable_by_file', 'easystack_block'],
                              shown['healthcheck'])

@@ -49,8 +49,11 @@ class EntryPointsTest(testtools.TestCase):
              ('oslo.middleware.healthcheck', 'easystack_block'),
              ('oslo.policy.enforcer', 'easystack_image'),
              ('oslo.policy.policies', 'easystack_image'),
+             ('oslo.policy.rule_checks', 'easystack_has'),
+             ('paste.app_factory', 'easystack_images'),
              ('paste.filter_factory', 'easystack_api'),
              ('paste.filter_factory', 'easystack_copies'),
+             ('paste.filter_factory', 'easystack_properties'),
              ('paste.filter_factory', 'easystack_uploads'),
              (SCRIPTS, 'easystack-image-manage'),
              (SCRIPTS, 'easystack-image-status')}, set(self.loaded))

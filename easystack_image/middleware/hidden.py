@@ -1,0 +1,199 @@
+"""Properties that a user may not read stay, and stay hidden.
+
+Glance's property protections hide properties from users, but forget that
+they are there.  When a user's request changes an image, Glance writes back
+the properties that he can read, and deletes the others (``ImageRepo.save`` in
+``glance/db/__init__.py``); and lists can be filtered by properties that he
+cannot read, so that their values can be guessed.
+
+Both happen between Glance's controllers and its database, so that is where
+this stands: :class:`Database` is Glance's database API with two functions of
+it told who asks.  The controllers are given it by :func:`app_factory`, which
+stands in the paste file in place of Glance's own factory.  It holds for all
+that works on images in their behalf: uploads and imports as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping
+import contextlib
+import copy
+import inspect
+from typing import Any
+
+from easystack_image import exceptions
+
+#: A name that no image has a property of: Glance keeps the prefix to itself.
+NO_PROPERTY = 'os_glance_easystack_unreadable'
+#: Filters of lists that are no attributes of an image, and no properties.
+_SPECIAL = frozenset({'changes-since', 'deleted', 'properties', 'tags',
+                      'visibility'})
+_ARGUMENTS = {
+    'image_update': ('context', 'values', 'purge_props', 'atomic_props'),
+    'image_get_all': ('context', 'filters'),
+}
+
+Readable = Callable[[str], bool]
+
+
+class Unreadable(Container[str]):
+    """The names that are neither readable nor written: hands off them.
+
+    It stands for the properties that ``image_update`` neither writes nor
+    purges.  They are judged one by one as the database has them, within the
+    transaction that writes the others; so none is lost that somebody else
+    adds meanwhile.
+
+    :param untouched: what Glance itself leaves alone
+    :param written: the properties that are written
+    :param readable: tells whether the user may read one
+    """
+
+    def __init__(self, untouched: Container[str], written: Container[str],
+                 readable: Readable) -> None:
+        self._untouched = untouched
+        self._written = written
+        self._readable = readable
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether to leave a property as it is."""
+        return name in self._untouched or (
+            name not in self._written and not self._readable(str(name)))
+
+
+class Database:
+    """Glance's database API, for whoever may not read all properties.
+
+    :param api: the module, ``glance.db.sqlalchemy.api``
+    :param rules: the deployment's property protections
+    """
+
+    def __init__(self, api: Any, rules: Any) -> None:
+        self._api = api
+        self._rules = rules
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+    def _reader(self, context: Any) -> Readable:
+        """Return what tells whether a user may read a property."""
+        asking = copy.copy(context)
+        # The rules add the roles of the service to the list that they find.
+        asking.roles = list(context.roles)
+
+        def readable(name: str) -> bool:
+            return bool(self._rules.check_property_rules(name, 'read',
+                                                         asking))
+
+        return readable
+
+    def image_update(self, context: Any, image_id: str,
+                     values: Mapping[str, Any], *args: Any,
+                     **kwargs: Any) -> Any:
+        """Update an image, and leave alone what the user cannot read."""
+        written = values.get('properties')
+        if written is not None:
+            kwargs['atomic_props'] = Unreadable(
+                kwargs.get('atomic_props') or (), written,
+                self._reader(context))
+        return self._api.image_update(context, image_id, values, *args,
+                                      **kwargs)
+
+    def image_get_all(self, context: Any, filters: Any = None,
+                      **kwargs: Any) -> Any:
+        """List images; no image has what the user cannot read."""
+        if filters:
+            filters = self._readable_filters(filters, self._reader(context))
+        return self._api.image_get_all(context, filters=filters, **kwargs)
+
+    def _readable_filters(self, filters: Any, readable: Readable) -> Any:
+        """Return filters that find nothing by a hidden property."""
+        image = self._api.models.Image
+        hidden = [name for name in filters
+                  if name not in _SPECIAL and not hasattr(image, name)
+                  and not _is_range(name) and not readable(name)]
+        if not hidden:
+            return filters
+        kept = filters.copy()
+        for name in set(hidden):
+            del kept[name]
+        kept[NO_PROPERTY] = ''
+        return kept
+
+
+def _is_range(name: str) -> bool:
+    """Tell whether Glance takes a name for a range of one of its columns."""
+    return name.endswith(('_min', '_max'))
+
+
+def check_api(api: Any) -> None:
+    """See that Glance's database API is one that this fits to.
+
+    :raises easystack_image.exceptions.ConfigurationError: if it is not; it
+        would lose properties
+    """
+    for name, arguments in _ARGUMENTS.items():
+        function = inspect.unwrap(getattr(api, name, lambda: None))
+        lacking = set(arguments).difference(
+            inspect.signature(function).parameters)
+        if lacking:
+            raise exceptions.ConfigurationError(
+                f'easystack_images does not fit to this release of Glance: '
+                f'glance.db.sqlalchemy.api.{name} lacks '
+                f'{", ".join(sorted(lacking))}. Use Glance 32 or 33, or set '
+                "apiv2app in the paste file to Glance's own factory")
+
+
+@contextlib.contextmanager
+def _database(glance_db: Any, make: Callable[[Any], Database],
+              ) -> Iterator[list[Database]]:
+    """Have whoever asks Glance for its database API meanwhile get ours.
+
+    :param glance_db: the module ``glance.db``
+    :param make: given Glance's, returns ours
+    """
+    made: list[Database] = []
+    original = glance_db.get_api
+
+    def get_api() -> Database:
+        made.append(make(original()))
+        return made[-1]
+
+    glance_db.get_api = get_api
+    try:
+        yield made
+    finally:
+        glance_db.get_api = original
+
+
+def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> Any:
+    """Return Glance's application ``apiv2app``, as paste.deploy wants it.
+
+    Its controllers ask for the database API once, when they are made.
+    Without property protections they get Glance's.
+
+    :raises easystack_image.exceptions.ConfigurationError: if this release of
+        Glance is not one that this fits to, or there is none
+    """
+    try:
+        # The package is used by commands as well, and tested, where there is
+        # no Glance.
+        from glance.api.v2 import router
+        from glance.common import property_utils
+        import glance.db
+    except ImportError as error:
+        raise exceptions.ConfigurationError(
+            'easystack_images replaces the application apiv2app of Glance '
+            '32 or 33, which is not in this Python environment: '
+            f'{error}') from error
+    if not property_utils.is_property_protection_enabled():
+        return router.API.factory(global_conf, **local_conf)
+    check_api(glance.db.get_api())
+    rules = property_utils.PropertyRules()
+    with _database(glance.db, lambda api: Database(api, rules)) as made:
+        app = router.API.factory(global_conf, **local_conf)
+    if not made:
+        raise exceptions.ConfigurationError(
+            'easystack_images does not fit to this release of Glance: its '
+            'controllers ask nobody for the database. Use Glance 32 or 33')
+    return app
