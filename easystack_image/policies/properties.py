@@ -14,22 +14,14 @@ from oslo_policy import policy
 NAMES = ('os_distro', 'os_type', 'architecture', 'hypervisor_type')
 ACTIONS = ('create', 'update', 'delete')
 
-_OWNER = 'role:member and project_id:%(project_id)s'
-#: As long as there is no data, whoever makes the image may still say what it
-#: will be: so do Nova and Cinder, with their user's token.
-_WAITING = f"{_OWNER} and 'queued':%(status)s"
-_VIRTUAL = "not 'baremetal':%(new_value)s"
-
-_WHO = {
-    'create': f'rule:context_is_admin or ({_OWNER})',
-    'update': f'rule:context_is_admin or ({_WAITING})',
-    'delete': f'rule:context_is_admin or ({_WAITING})',
-}
-_WHO_BY_VALUE = {
-    'create': f'rule:context_is_admin or ({_OWNER} and {_VIRTUAL})',
-    'update': f'rule:context_is_admin or ({_WAITING} and {_VIRTUAL})',
-    'delete': f'rule:context_is_admin or ({_WAITING})',
-}
+#: Whoever makes an image says what it is, as long as it has no data: so do
+#: Nova and Cinder, with their user's token.  Later it is what it is.
+_MAKER = ("role:member and project_id:%(project_id)s and "
+          "'queued':%(status)s")
+_WHO = f'rule:context_is_admin or ({_MAKER})'
+#: Members' images never get to physical machines.
+_WHO_BY_VALUE = (f"rule:context_is_admin or ({_MAKER} and "
+                 "not 'baremetal':%(new_value)s)")
 _DONE = {
     'create': 'Give an image the property {name}',
     'update': 'Give the property {name} of an image another value',
@@ -53,9 +45,10 @@ def rule_for(name: str, action: str) -> str:
 
 
 def _rule(name: str, action: str) -> policy.DocumentedRuleDefault:
-    who = _WHO_BY_VALUE if name == 'hypervisor_type' else _WHO
+    by_value = name == 'hypervisor_type' and action != 'delete'
     return policy.DocumentedRuleDefault(
-        name=rule_for(name, action), check_str=who[action],
+        name=rule_for(name, action),
+        check_str=_WHO_BY_VALUE if by_value else _WHO,
         scope_types=['project'],
         description=_DONE[action].format(name=name),
         operations=[{'path': path, 'method': method} for path, method

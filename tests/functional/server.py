@@ -32,10 +32,14 @@ _IDENTITY = 'paste.filter_factory = tests.functional.noauth:factory\n'
 
 def paste() -> str:
     """Return the sample's pipelines, with a filter instead of Keystone."""
-    sample = SAMPLE_PASTE.read_text()
-    if sample.count(_AUTHTOKEN) != 1:
-        raise ValueError(f'{SAMPLE_PASTE} has another authtoken')
-    return sample.replace(_AUTHTOKEN, _IDENTITY)
+    return without_keystone(SAMPLE_PASTE.read_text())
+
+
+def without_keystone(pipelines: str) -> str:
+    """Return a paste file's text with the tests' filter for Keystone's."""
+    if pipelines.count(_AUTHTOKEN) != 1:
+        raise ValueError('the paste file has another authtoken')
+    return pipelines.replace(_AUTHTOKEN, _IDENTITY)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,6 +15,7 @@ import testtools
 
 from easystack_image.conf import api
 from easystack_image.conf import opts
+from easystack_image.conf import properties
 from easystack_image.conf import store
 
 #: Name, type, default, min, max.
@@ -49,10 +50,21 @@ API_OPTIONS = [
     ('links', types.Boolean, False, None, None),
     ('max_body_kib', types.Integer, 4096, 16, 1048576),
 ]
+PROPERTIES_OPTIONS = [
+    ('os_distro_words', types.Dict, {}, None, None),
+    ('architecture_words', types.Dict, {}, None, None),
+    ('hypervisor_type_words', types.Dict, {}, None, None),
+    ('allowed_os_distros', types.List, [], None, None),
+    ('allowed_architectures', types.List, [], None, None),
+    ('allowed_hypervisor_types', types.List, [], None, None),
+    ('refuse_unknown', types.Boolean, True, None, None),
+    ('disabled_rules', types.List, [], None, None),
+]
 #: All options, by group.
 GROUPS = {
     opts.STORE_GROUP: (store.OPTS, OPTIONS),
     api.GROUP: (api.OPTS, API_OPTIONS),
+    properties.GROUP: (properties.OPTS, PROPERTIES_OPTIONS),
 }
 ALL = [opt for listed, _ in GROUPS.values() for opt in listed]
 
@@ -140,8 +152,9 @@ class GeneratorTest(testtools.TestCase):
 
     def test_every_option_is_printed_with_its_default(self) -> None:
         sample = self.generate()
-        for name, kind, default, low, high in (*OPTIONS, *API_OPTIONS):
-            shown = (','.join(default) if kind is types.List
+        for name, kind, default, low, high in (
+                *OPTIONS, *API_OPTIONS, *PROPERTIES_OPTIONS):
+            shown = (','.join(default) if kind in (types.List, types.Dict)
                      else str(default).lower())
             shown = f' {shown}'.rstrip()
             self.assertIn(f'\n#{name} ={shown}\n', sample)
