@@ -7,9 +7,10 @@ Glance is in Glance's words; what the client gets back is in its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import re
+from typing import Any
 import urllib.parse
 
 from easystack_image import exceptions
@@ -46,6 +47,11 @@ class ListQuery:
     only_images: bool = False
     #: How many images at most; None for as many as Glance likes.
     limit: int | None = None
+
+    def wants(self, image: Mapping[str, Any]) -> bool:
+        """Tell whether an image that Glance lists belongs to the list."""
+        return not (self.only_images
+                    and image.get('image_type') in SPECIAL_TYPES)
 
     @property
     def plain(self) -> bool:
@@ -96,6 +102,20 @@ def split(query_string: str) -> list[tuple[str, str]]:
                 'it has a character that no image has (U+0000, or one '
                 'beyond U+FFFF)')
     return pairs
+
+
+def check_method(query_string: str) -> None:
+    """See that nobody changes the method of a request by a parameter.
+
+    Routes has it, for HTML forms: ``GET ?_method=PATCH`` would get past
+    everything that looks at methods.
+
+    :raises easystack_image.exceptions.InvalidRequest: if somebody does
+    """
+    if '_method' in query_string and any(
+            name == '_method' for name, _ in split(query_string)):
+        raise filters.invalid('_method', 'the method of a request is what '
+                                         'HTTP says')
 
 
 def parse(query_string: str) -> ListQuery:

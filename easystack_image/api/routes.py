@@ -10,10 +10,11 @@ import enum
 import re
 from typing import NamedTuple
 
+from easystack_image import exceptions
+
 #: How a client asks for a version in ``Accept`` instead of the path.
 _VERSION_TYPE = 'application/vnd.openstack.images-'
-# Routes takes a newline at the end for the end.
-_IMAGES = re.compile(r'/images(?:/([^/\n]+)(/file)?)?\n?', re.ASCII)
+_IMAGES = re.compile(r'/images(?:/([^/]+)(/file)?)?', re.ASCII)
 _VERSIONED = re.compile(r'/*v2(?:\.\d+)?(/.*)', re.ASCII | re.DOTALL)
 
 
@@ -33,6 +34,10 @@ class Route(NamedTuple):
     #: As it stands in the path; '' without an image.
     image_id: str = ''
 
+
+#: Where the bytes of images are sent to.
+_UPLOAD = re.compile(r'.*/images/[^/]+/(?:file|stage)/?', re.DOTALL)
+_CONTROL = re.compile(r'[\x00-\x1f\x7f]')
 
 OTHER = Route(Resource.OTHER)
 _LIST = Route(Resource.IMAGES)
@@ -57,3 +62,26 @@ def find(path: str, accept: str = '') -> Route:
     if match[1] is None:
         return _LIST
     return Route(Resource.FILE if match[2] else Resource.IMAGE, match[1])
+
+
+def is_upload(method: str, path: str) -> bool:
+    """Tell whether the body of a request is the data of an image."""
+    return method == 'PUT' and _UPLOAD.fullmatch(path) is not None
+
+
+def check_path(path: str) -> None:
+    """See that Glance can read a path.
+
+    :param path: ``PATH_INFO``
+    :raises easystack_image.exceptions.InvalidRequest: if it cannot, or would
+        take it for another one: Routes overlooks a newline at the end
+    """
+    if not path.isascii():
+        try:
+            path.encode('latin-1').decode()
+        except UnicodeError:
+            raise exceptions.InvalidRequest(
+                'The path of the URL is not in UTF-8') from None
+    if _CONTROL.search(path):
+        raise exceptions.InvalidRequest(
+            'The path of the URL has control characters')

@@ -9,24 +9,35 @@ see doc/source/api.rst for what is different from Glance, and why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+import json
 import logging
+from typing import Any
 
 from oslo_config import cfg
+import webob
 from webob import acceptparse
 from webob import exc
 
 from easystack_image import exceptions
+from easystack_image.api import bodies
 from easystack_image.api import errors
+from easystack_image.api import links
 from easystack_image.api import query
 from easystack_image.api import request_ids
 from easystack_image.api import routes
+from easystack_image.api import states
 from easystack_image.conf import api as options
+from easystack_image.middleware import input as input_
+from easystack_image.middleware import listing
 from easystack_image.middleware import wsgi
 
 LOG = logging.getLogger(__name__)
 
 _JSON = 'application/json'
 _CSV = 'text/csv'
+#: In the environment of a request for CSV: whether an image belongs to the
+#: list.  See easystack_image/middleware/export.py.
+KEEP = 'easystack_image.export.keep'
 #: More than any error says.
 _MAX_ERROR = 1 << 16
 
@@ -42,6 +53,10 @@ class ApiFilter:
         options.register(conf)
         self._app = app
         self._conf = conf
+        group = conf[options.GROUP]
+        self._modifiable = frozenset(group.modifiable_states)
+        self._links: bool = group.links
+        self._max_body = 1024 * group.max_body_kib
 
     def __call__(self, environ: wsgi.Environ,
                  start_response: wsgi.StartResponse) -> Iterable[bytes]:
@@ -57,28 +72,120 @@ class ApiFilter:
             LOG.exception('Request %s was not answered', request_id)
             answer = _refusal(500)
         if answer.code >= 400:
-            _shape(answer, accept, method)
+            _shape(answer, accept)
+        if method == 'HEAD':
+            answer.close()
+            answer.body = []
         start_response(answer.status, _with_id(answer.headers, request_id))
         return answer.body
 
     def _answer(self, environ: wsgi.Environ, method: str,
                 accept: str) -> wsgi.Answer:
-        route = routes.find(environ.get('PATH_INFO', ''), accept)
-        if route.resource is routes.Resource.IMAGES and method == 'GET':
-            return self._list(environ, accept)
+        path = environ.get('PATH_INFO', '')
+        routes.check_path(path)
+        query.check_method(environ.get('QUERY_STRING', ''))
+        route = routes.find(path, accept)
+        if method in ('POST', 'PATCH', 'PUT') and not routes.is_upload(
+                method, path):
+            return self._change(environ, method, route)
+        if method in ('GET', 'HEAD'):
+            if route.resource is routes.Resource.IMAGES:
+                environ['REQUEST_METHOD'] = 'GET'
+                return self._list(environ, accept)
+            if route.resource is routes.Resource.IMAGE:
+                environ['REQUEST_METHOD'] = 'GET'
+                return self._show(environ)
+            if route.resource is routes.Resource.FILE and method == 'GET':
+                return self._download(environ, path)
         return wsgi.call(self._app, environ)
 
     def _list(self, environ: wsgi.Environ, accept: str) -> wsgi.Answer:
         asked = query.parse(environ.get('QUERY_STRING', ''))
-        if _CSV in accept.lower():
-            return self._export(environ, asked)
+        if _prefers_csv(accept):
+            environ[KEEP] = asked.wants
+            environ['QUERY_STRING'] = query.encode(asked.asked)
+            return wsgi.call(self._app, environ)
+        base = self._base(environ)
+        if asked.only_images:
+            answer = listing.pick(self._app, environ, asked)
+        elif asked.plain:
+            answer = wsgi.call(self._app, environ)
+        else:
+            environ['QUERY_STRING'] = query.encode(asked.asked)
+            answer = listing.rewrite(wsgi.call(self._app, environ), asked)
+        if self._links and answer.code == 200:
+            record = json.loads(answer.read())
+            for image in record['images']:
+                links.add(image, base)
+            listing.dump(answer, record)
+        return answer
+
+    def _show(self, environ: wsgi.Environ) -> wsgi.Answer:
+        base = self._base(environ)
+        answer = wsgi.call(self._app, environ)
+        if self._links and answer.code == 200:
+            image = json.loads(answer.read())
+            links.add(image, base)
+            listing.dump(answer, image)
+        return answer
+
+    def _base(self, environ: wsgi.Environ) -> str:
+        """Return the URL of the service, as Glance's list of versions."""
+        if not self._links:
+            return ''
+        public: str | None = getattr(self._conf, 'public_endpoint', None)
+        return public or str(webob.Request(environ).application_url)
+
+    def _change(self, environ: wsgi.Environ, method: str,
+                route: routes.Route) -> wsgi.Answer:
+        """Pass on what is to change something, if Glance can read it."""
+        try:
+            body = input_.take(environ, self._max_body)
+        except input_.TooLarge:
+            return _refusal(413, 'The body of the request is larger than '
+                                 f'{self._max_body} bytes')
+        except ValueError:
+            return _refusal(400, 'The header Content-Length is no number')
+        content = bodies.check(body)
+        if route.resource is routes.Resource.IMAGES:
+            bodies.check_image(content)
+        elif route.resource is routes.Resource.IMAGE and method == 'PATCH':
+            media_type = environ.get('CONTENT_TYPE', '').partition(';')[0]
+            bodies.check_changes(content, media_type.strip().lower())
+            shown = self._look(environ, environ['PATH_INFO'])
+            why_not = shown and states.why_not_modified(shown,
+                                                        self._modifiable)
+            if why_not:
+                return _refusal(409, why_not)
         return wsgi.call(self._app, environ)
 
-    def _export(self, environ: wsgi.Environ,
-                asked: query.ListQuery) -> wsgi.Answer:
-        """Answer with a list as a table (CSV)."""
-        del environ, asked
-        raise exceptions.InvalidRequest('There is no export yet')
+    def _download(self, environ: wsgi.Environ, path: str) -> wsgi.Answer:
+        before = environ.copy()
+        answer = wsgi.call(self._app, environ)
+        if answer.code != 204:
+            return answer
+        # Glance says that there is nothing, be it lost or not there yet.
+        image = self._look(before, path.removesuffix('/file'))
+        lost = image and states.lost_data(image)
+        if not lost:
+            return answer
+        answer.close()
+        LOG.error('%s', lost)
+        return _refusal(404, lost)
+
+    def _look(self, environ: wsgi.Environ, path: str) -> dict[str, Any]:
+        """Return what Glance shows of an image, nothing if it says no."""
+        answer = wsgi.call(self._app, wsgi.subrequest(environ, path))
+        body = answer.read()
+        return json.loads(body) if answer.code == 200 else {}
+
+
+def _prefers_csv(accept: str) -> bool:
+    if 'text/' not in accept.lower():
+        return False
+    offers = acceptparse.create_accept_header(accept).acceptable_offers(
+        [_JSON, _CSV])
+    return bool(offers) and offers[0][0] == _CSV
 
 
 def _identify(environ: wsgi.Environ) -> str:
@@ -126,7 +233,7 @@ def _refusal(code: int, message: str = '') -> wsgi.Answer:
     return answer
 
 
-def _shape(answer: wsgi.Answer, accept: str, method: str) -> None:
+def _shape(answer: wsgi.Answer, accept: str) -> None:
     """Put an error into the form that all of them have."""
     if _wants_json(accept):
         message = errors.message_of(answer.header('content-type'),
@@ -138,8 +245,6 @@ def _shape(answer: wsgi.Answer, accept: str, method: str) -> None:
         plain = wsgi.call(kind(explanation=message), {
             'REQUEST_METHOD': 'GET', 'HTTP_ACCEPT': accept})
         answer.replace(plain.read(), plain.header('content-type'))
-    if method == 'HEAD':
-        answer.body = []
 
 
 def factory(global_conf: Mapping[str, str],

@@ -1,0 +1,108 @@
+"""What Glance would fail at in the body of a request (500).
+
+Only that: whatever else is wrong with a body, Glance says by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from easystack_image import exceptions
+
+#: How deep objects and lists may be in one another; a schema of metadata
+#: definitions is not half as deep.
+MAX_DEPTH = 64
+#: The media types of a change, and where its operations say what is changed.
+PATCH_TYPES = {
+    'application/openstack-images-v2.0-json-patch':
+        ('add', 'remove', 'replace'),
+    'application/openstack-images-v2.1-json-patch': ('path',),
+}
+
+
+def check(body: bytes) -> Any:
+    """Return what a body says, None if it is no JSON.
+
+    :raises easystack_image.exceptions.InvalidRequest: if it is nested too
+        deeply, or has characters that cannot be stored
+    """
+    try:
+        content = json.loads(body, parse_constant=_refuse_constant)
+    except exceptions.InvalidRequest:
+        raise
+    except ValueError:
+        return None
+    except RecursionError:
+        raise _too_deep() from None
+    level = [content]
+    for _ in range(MAX_DEPTH):
+        level = _below(level)
+        if not level:
+            return content
+    raise _too_deep()
+
+
+def _refuse_constant(name: str) -> None:
+    raise exceptions.InvalidRequest(
+        f'The body is not JSON: {name} is no number')
+
+
+def _too_deep() -> exceptions.InvalidRequest:
+    return exceptions.InvalidRequest(
+        f'The body is nested more than {MAX_DEPTH} levels deep')
+
+
+def _below(level: list[Any]) -> list[Any]:
+    """Return what is one level deeper; check the texts on this one."""
+    found: list[Any] = []
+    for value in level:
+        if isinstance(value, str):
+            _check_text(value)
+        elif isinstance(value, dict):
+            found += value.keys()
+            found += value.values()
+        elif isinstance(value, list):
+            found += value
+    return found
+
+
+def _check_text(text: str) -> None:
+    if '\0' in text:
+        raise exceptions.InvalidRequest(
+            'The body has the character U+0000 in a text')
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise exceptions.InvalidRequest(
+            'The body has half a character (a surrogate) in a text'
+            ) from None
+
+
+def check_image(content: Any) -> None:
+    """See that a new image is described by an object.
+
+    :raises easystack_image.exceptions.InvalidRequest: if it is not
+    """
+    if content is not None and not isinstance(content, dict):
+        raise exceptions.InvalidRequest(
+            'The body must be a JSON object, with the properties of the '
+            'image')
+
+
+def check_changes(content: Any, media_type: str) -> None:
+    """See that changes of an image say what they change by a text.
+
+    :param media_type: of the body
+    :raises easystack_image.exceptions.InvalidRequest: if one does not
+    """
+    members = PATCH_TYPES.get(media_type)
+    if members is None or not isinstance(content, list):
+        return
+    for change in content:
+        for member in members:
+            if isinstance(change, dict) and not isinstance(
+                    change.get(member, ''), str):
+                raise exceptions.InvalidRequest(
+                    f'"{member}" of a change must be a text: a JSON pointer, '
+                    'such as "/name"')

@@ -1,0 +1,67 @@
+"""The bodies of requests: read once, and there to be read again."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import Any
+
+from easystack_image.middleware import wsgi
+
+
+class TooLarge(Exception):
+    """The body of a request is larger than it may be."""
+
+
+def take(environ: wsgi.Environ, limit: int) -> bytes:
+    """Read the body of a request, and put it back in one piece.
+
+    :param limit: bytes that it may have
+    :raises TooLarge: if it has more; what is left of it is not read
+    :raises ValueError: if its length is no number
+    """
+    encoding = environ.get('HTTP_TRANSFER_ENCODING', '').strip().lower()
+    if encoding and encoding != 'identity':
+        body = _read_chunked(environ, limit)
+    else:
+        length = int(environ.get('CONTENT_LENGTH') or 0)
+        if length > limit:
+            raise TooLarge
+        body = _read(environ['wsgi.input'], length)
+    environ.pop('HTTP_TRANSFER_ENCODING', None)
+    environ['CONTENT_LENGTH'] = str(len(body))
+    environ['wsgi.input'] = io.BytesIO(body)
+    return body
+
+
+def _read(source: Any, length: int) -> bytes:
+    """Read so many bytes, fewer only if there are no more."""
+    pieces = []
+    while length > 0:
+        piece = source.read(length)
+        if not piece:
+            break
+        pieces.append(piece)
+        length -= len(piece)
+    return b''.join(pieces)
+
+
+def _read_chunked(environ: wsgi.Environ, limit: int) -> bytes:
+    """Read a body that does not say its length.
+
+    uWSGI has a function for it, as ``glance/common/wsgi.py`` knows; other
+    servers have an input that ends where the body does.
+    """
+    uwsgi: Any = sys.modules.get('uwsgi')
+    if uwsgi is None:
+        body = _read(environ['wsgi.input'], limit + 1)
+    else:
+        body = b''
+        while len(body) <= limit:
+            piece = uwsgi.chunked_read()
+            if not piece:
+                break
+            body += piece
+    if len(body) > limit:
+        raise TooLarge
+    return body
