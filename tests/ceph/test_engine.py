@@ -27,6 +27,8 @@ from easystack_image.blockstore.ceph import connection
 from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.ceph import layout
 from easystack_image.blockstore.ceph import ledger
+from easystack_image.blockstore.ceph import removal
+from easystack_image.blockstore.ceph import renames
 from easystack_image.blockstore.ceph import writer
 from tests.ceph import cluster as cluster_module
 from tests.ceph import lab as lab_module
@@ -81,7 +83,8 @@ class EngineTest(testtools.TestCase):
         return sorted(
             each.key for each in self.ioctx.list_objects()
             if each.key.startswith('easystack-')
-            and each.key not in (layout.INDEX, layout.REQUESTS))
+            and each.key not in (layout.INDEX, layout.REQUESTS,
+                                 layout.DELETIONS))
 
     def later(self, seconds: float) -> Any:
         """Have RBD images look older than they are."""
@@ -412,7 +415,7 @@ class RenameTest(EngineTest):
         name = layout.upload_name(upload)
         self.lead(upload.image_id, name)
         cluster = self.engine._connection.cluster()
-        cluster.run(lambda: images.purge(cluster, name, upload))
+        cluster.run(lambda: removal.purge(cluster, name, upload))
         self.assertEqual(noise(MIB), self.read(upload.image_id))
         self.engine.delete(upload.image_id)
         self.check_gone(upload.image_id)
@@ -425,7 +428,7 @@ class RenameTest(EngineTest):
 
     def cut_short(self, times: int) -> Any:
         """Have the first renames to an id end after their first step."""
-        rename = images.rename
+        rename = renames.rename
         left = [None] * times
 
         def fail(cluster: Any, name: str, new: str) -> None:
@@ -436,7 +439,7 @@ class RenameTest(EngineTest):
                 raise rbd.Timeout('no answer', errno=errno.ETIMEDOUT)
             rename(cluster, name, new)
 
-        return mock.patch.object(images, 'rename', fail)
+        return mock.patch.object(renames, 'rename', fail)
 
     def test_writer_finishes_it(self) -> None:
         with self.cut_short(1):
@@ -508,7 +511,7 @@ class RenameTest(EngineTest):
         def fail(image: Any) -> None:
             raise rbd.Timeout('no answer', errno=errno.ETIMEDOUT)
 
-        with mock.patch.object(images, 'drop_snapshot', fail):
+        with mock.patch.object(removal, 'drop_snapshot', fail):
             self.engine.delete(info.image_id)
         self.assertRaises(exceptions.ImageNotFound, self.engine.info,
                           info.image_id)
@@ -577,7 +580,7 @@ class SweepTest(EngineTest):
         info = self.store(noise(MIB))
         upload = layout.Upload(info.image_id, info.generation)
         cluster = self.engine._connection.cluster()
-        cluster.run(lambda: images.purge(
+        cluster.run(lambda: removal.purge(
             cluster, layout.upload_name(upload), upload))
         self.assertEqual(noise(MIB), self.read(info.image_id))
         self.assertEqual(1, len(self.objects()))
@@ -809,7 +812,7 @@ class WriteTest(EngineTest):
         error = self.assertRaises(
             exceptions.NotEnoughCopies, self.engine.write,
             str(uuid.uuid4()), sources.Source(noise(9 * MIB)))
-        self.assertIn(error.causes[0].errno, images.FULL)
+        self.assertIn(error.causes[0].errno, removal.FULL)
         self.assertIn('pool-full', [each.what for each in
                                     self.engine.problems() if each.outage])
         # What is there is served, and can be deleted to make room.

@@ -22,6 +22,7 @@ from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.ceph import layout
 from easystack_image.blockstore.ceph import pool as pool_module
 from easystack_image.blockstore.ceph import reader as reader_module
+from easystack_image.blockstore.ceph import removal
 from easystack_image.blockstore.ceph import settings as settings_module
 from easystack_image.blockstore.ceph import sweep
 from easystack_image.blockstore.ceph import verify
@@ -61,7 +62,9 @@ class CephEngine(engine.Engine):
         self._verifier = verify.Verifier(self._connection.cluster)
         self.sweeper = sweep.Sweeper(self._connection.cluster)
         self._background = background.Background(
-            self._verifier, self.sweeper, settings.sweep_interval)
+            self._verifier, sweep.Turns(
+                self.sweeper, self._connection.cluster,
+                settings.sweep_interval), settings.sweep_interval)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> CephEngine:
@@ -247,13 +250,14 @@ class CephEngine(engine.Engine):
             cluster = self._connection.cluster()
             try:
                 name, upload = cluster.run(
-                    lambda: images.retire(cluster, image_id, generation))
+                    lambda: removal.retire(cluster, image_id, generation))
             except bindings.rbd().ImageNotFound as error:
                 raise images.absence(image_id) from error
             try:
-                cluster.run(lambda: images.purge(cluster, name, upload),
+                cluster.run(lambda: removal.purge(cluster, name, upload),
                             self.settings.timeout)
-            except (exceptions.DeviceError, bindings.rbd().Error) as error:
+            except (exceptions.BlockStoreError,
+                    bindings.rbd().Error) as error:
                 LOG.warning('Image %(image)s is deleted, and not all of its '
                             'data is removed yet (%(error)s); a sweep looks '
                             'after it.', {'image': image_id, 'error': error})

@@ -12,6 +12,9 @@
                                       and when the image was verified last
 ``easystack-requests``                object; its omap has such a key for
                                       every image that is to be verified
+``easystack-deletions``               object; its omap has such a key for
+                                      every deleted image that keeps its name,
+                                      because the pool was full
 ====================================  =======================================
 
 Only what has one of these names, or is stored under its id with our
@@ -35,6 +38,7 @@ SNAPSHOT = address.SNAPSHOT
 GENERATION = 'easystack.generation'
 INDEX = 'easystack-index'
 REQUESTS = 'easystack-requests'
+DELETIONS = 'easystack-deletions'
 _UPLOAD = 'easystack-upload.'
 _TRASH = 'easystack-trash.'
 _MANIFEST = 'easystack-manifest.'

@@ -1,7 +1,7 @@
 """What the pool remembers of uploads: which there are, and what is to be done.
 
-Two objects with an omap each; see :mod:`.layout`.  Keys are names of uploads,
-``ID.GENERATION``, values are times in seconds since 1970, in ASCII.
+Three objects with an omap each; see :mod:`.layout`.  Keys are names of
+uploads, ``ID.GENERATION``, values are times in seconds since 1970, in ASCII.
 """
 
 from __future__ import annotations

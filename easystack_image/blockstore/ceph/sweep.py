@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import collections
+from collections.abc import Callable
 import logging
 import time
 
@@ -12,8 +13,16 @@ from easystack_image.blockstore.ceph import connection
 from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.ceph import layout
 from easystack_image.blockstore.ceph import ledger
+from easystack_image.blockstore.ceph import locks
+from easystack_image.blockstore.ceph import removal
 
 LOG = logging.getLogger(__name__)
+
+#: Of two sweeps in the time between them, which part belongs to the first.
+TURN = 0.9
+#: Seconds between two looks at every image; in between, the names tell.
+LOOK = 86400
+_Remove = Callable[[connection.Cluster, layout.Upload], bool]
 
 
 class Sweeper:
@@ -39,66 +48,103 @@ class Sweeper:
         names = images.names(cluster)
         for name in names:
             upload = layout.unfinished(name)
-            if upload is not None and self._abandoned(cluster, name):
-                _purge(cluster, images.discard, upload,
+            if upload is not None and _abandoned(cluster, name):
+                _purge(cluster, removal.discard, upload,
                        'an unfinished upload')
             upload = layout.trashed(name)
             if upload is not None:
-                _purge(cluster, images.purge_deleted, upload,
+                _purge(cluster, removal.purge_deleted, upload,
                        'a deleted image')
-        self._forget(cluster, known, set(names))
-
-    def _abandoned(self, cluster: connection.Cluster, name: str) -> bool:
-        """Tell whether nobody writes an upload any more.
-
-        Between making an RBD image and opening it nobody watches it; so it
-        must be older than that can take.
-        """
-        def look() -> bool:
-            with cluster.opened(name, read_only=True) as image:
-                return (time.time() - images.born(image) > cluster.limit
-                        and not list(image.watchers_list()))
-
-        try:
-            return cluster.run(look)
-        except bindings.rbd().ImageNotFound:
-            return False
-
-    def _forget(self, cluster: connection.Cluster,
-                known: Iterable[layout.Upload], names: set[str]) -> None:
-        """Remove manifests and entries of images that are gone.
-
-        Whoever deletes an image by other means leaves them.
-        """
-        for upload in known:
-            if upload.image_id in names and _is_stored(cluster, upload):
-                continue
-            # In the order in which it goes from one name to the next.
-            if (images.exists(cluster, layout.upload_name(upload))
-                    or _is_stored(cluster, upload)
-                    or images.exists(cluster, layout.trash_name(upload))):
-                continue
-            # There is no RBD image of that name: only the rest goes.
-            _purge(cluster, _purge_rest, upload, 'what is left of an image')
+        for upload in ledger.entries(cluster, layout.DELETIONS):
+            _purge(cluster, removal.resume, upload, 'a deleted image')
+        with locks.turn(cluster, 'look', LOOK) as everything:
+            for upload in known if everything else _doubtful(known, names):
+                if not _is_kept(cluster, upload):
+                    _purge(cluster, _purge_rest, upload,
+                           'what is left of an image')
 
 
-def _is_stored(cluster: connection.Cluster, upload: layout.Upload) -> bool:
-    return cluster.run(lambda: images.is_stored(cluster, upload))
+class Turns:
+    """Sweeps for all processes that serve images from a pool, by turns.
+
+    :param connect: returns the connection
+    :param interval: seconds between sweeps
+    """
+
+    def __init__(self, sweeper: Sweeper,
+                 connect: Callable[[], connection.Cluster],
+                 interval: float) -> None:
+        self._sweeper = sweeper
+        self._connect = connect
+        self._interval = interval
+
+    def sweep(self) -> None:
+        """Sweep, unless somebody did so just now, or does; see Sweeper."""
+        with locks.turn(self._connect(), 'sweep',
+                        self._interval * TURN) as ours:
+            if ours:
+                self._sweeper.sweep()
 
 
-def _purge_rest(cluster: connection.Cluster, upload: layout.Upload) -> None:
-    images.purge(cluster, layout.upload_name(upload), upload)
+def _abandoned(cluster: connection.Cluster, name: str) -> bool:
+    """Tell whether nobody writes an upload any more.
+
+    Between making an RBD image and opening it nobody watches it; so it must
+    be older than that can take.
+    """
+    def look() -> bool:
+        with cluster.opened(name, read_only=True) as image:
+            return (time.time() - images.born(image) > cluster.limit
+                    and not list(image.watchers_list()))
+
+    try:
+        return cluster.run(look)
+    except bindings.rbd().ImageNotFound:
+        return False
 
 
-def _purge(cluster: connection.Cluster,
-           remove: Callable[[connection.Cluster, layout.Upload], None],
+def _doubtful(known: dict[layout.Upload, float],
+              names: list[str]) -> list[layout.Upload]:
+    """Return the uploads of which the names do not tell that they are there.
+
+    Whoever deletes an image by other means leaves a manifest and an entry.
+    """
+    there = set(names)
+    uploads = collections.Counter(upload.image_id for upload in known)
+    return [upload for upload in known
+            if upload.image_id not in there or uploads[upload.image_id] > 1]
+
+
+def _is_kept(cluster: connection.Cluster, upload: layout.Upload) -> bool:
+    """Tell whether there is an RBD image of an upload, whatever its name.
+
+    Looks in the order in which it goes from one name to the next; RBD's own
+    trash gives back what it has.
+    """
+    def stored() -> bool:
+        return cluster.run(lambda: images.is_stored(cluster, upload))
+
+    return (images.exists(cluster, layout.upload_name(upload)) or stored()
+            or images.in_rbd_trash(cluster, upload) or stored()
+            or images.exists(cluster, layout.trash_name(upload)))
+
+
+def _purge_rest(cluster: connection.Cluster, upload: layout.Upload) -> bool:
+    """Remove manifest and entries; there is no RBD image of that name."""
+    removal.purge(cluster, layout.upload_name(upload), upload)
+    return True
+
+
+def _purge(cluster: connection.Cluster, remove: _Remove,
            upload: layout.Upload, what: str) -> None:
     try:
-        cluster.run(lambda: remove(cluster, upload))
-    except (exceptions.BlockStoreError, bindings.rbd().Error) as error:
+        removed = cluster.run(lambda: remove(cluster, upload))
+    except (exceptions.BlockStoreError, bindings.rbd().Error,
+            bindings.rados().Error) as error:
         LOG.warning('%(what)s, %(upload)s, cannot be removed now: %(error)s',
                     {'what': what.capitalize(), 'upload': upload.name,
                      'error': error})
     else:
-        LOG.info('Removed %(what)s: %(image)s',
-                 {'what': what, 'image': upload.image_id})
+        if removed:
+            LOG.info('Removed %(what)s: %(image)s',
+                     {'what': what, 'image': upload.image_id})

@@ -11,12 +11,17 @@ The order in which it becomes durable, and why:
 3. It is renamed to the image's id, which makes it the image at once and as a
    whole, if there is none yet.
 
-A crash before 3 leaves an RBD image that nobody watches, which is swept.
+A crash before 3 leaves an RBD image that nobody watches, which is swept.  So
+is the upload of a writer whom the cluster did not hear of for long.  If he
+comes back he gets an error at one of these steps, at the last one at the
+latest, and removes what he wrote since.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import contextlib
+import errno
 import logging
 import time
 from typing import Any
@@ -29,6 +34,10 @@ from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.ceph import layout
 from easystack_image.blockstore.ceph import ledger
 from easystack_image.blockstore.ceph import queue
+from easystack_image.blockstore.ceph import removal
+from easystack_image.blockstore.ceph import renames
+from easystack_image.blockstore.ceph import wiping
+from easystack_image.blockstore.local import timed
 
 LOG = logging.getLogger(__name__)
 
@@ -50,6 +59,7 @@ class Upload:
         self._image: Any = None
         self._queue: queue.WriteQueue
         self._size = 0
+        self._data: wiping.Data | None = None
         #: Whether the RBD image may be there under each name.
         self._made = False
         self._committing = False
@@ -62,14 +72,33 @@ class Upload:
         """
         self._size = size or 0
         self._made = True
-        self._image = self._cluster.run(
-            self._create, discard=self._cluster.close_image)
+        with self._step():
+            self._image = self._cluster.run(
+                self._create, discard=self._cluster.close_image)
+            self._data = self._cluster.run(
+                lambda: wiping.Data.of(self._image))
         self._queue = queue.WriteQueue(
             self._cluster, self._image, self._cluster.settings.queue_depth)
 
+    @contextlib.contextmanager
+    def _step(self) -> Iterator[None]:
+        """Tell whatever goes wrong as an error of ours."""
+        rados, rbd = bindings.rados(), bindings.rbd()
+        try:
+            yield
+        except (rbd.ImageNotFound, rados.ObjectNotFound) as error:
+            raise exceptions.DeviceError(
+                self._cluster.name, 'the upload was removed by somebody else '
+                'while it was written: the cluster had not heard of this '
+                'process for long, or somebody removed it by hand; upload '
+                'it again', errno.ENOENT) from error
+        except (rbd.Error, rados.Error) as error:
+            raise self._cluster.failure(error) from error
+
     def _create(self) -> Any:
         rbd = bindings.rbd()
-        images.prepare_removal(self._cluster)
+        removal.prepare(self._cluster)
+        timed.check_wanted()
         # Layering is what clones need. What librbd offers besides serves
         # images that are written again and again, and by turns.
         self._cluster.rbd.create(
@@ -108,7 +137,8 @@ class Upload:
     def _resize(self, size: int) -> None:
         # librbd would wait for them too, for longer.
         self._queue.drain()
-        self._cluster.run(lambda: self._image.resize(size))
+        with self._step():
+            self._cluster.run(lambda: self._image.resize(size))
         self._size = size
 
     def seal(self, size: int, manifest: bytes) -> None:
@@ -116,10 +146,13 @@ class Upload:
         self._queue.drain()
         if size != self._size:
             self._resize(size)
-        self._cluster.run(lambda: self._seal(manifest))
+        with self._step():
+            self._cluster.run(lambda: self._seal(manifest))
 
     def _seal(self, manifest: bytes) -> None:
         self._image.flush()
+        # Whoever gave this up removes all, and would not come again.
+        timed.check_wanted()
         images.write_object(self._cluster,
                             layout.manifest_name(self._upload), manifest)
         self._image.metadata_set(layout.GENERATION, self._upload.generation)
@@ -134,15 +167,12 @@ class Upload:
         """
         self._committing = True
         try:
-            self._cluster.run(lambda: images.claim(
-                self._cluster, self._upload))
+            with self._step():
+                self._cluster.run(lambda: renames.claim(
+                    self._cluster, self._upload))
         except (exceptions.ImageExists, exceptions.ImageBusy):
             self._committing = False
             raise
-        except bindings.rbd().ImageNotFound as error:
-            raise exceptions.DeviceError(
-                self._cluster.name, 'the upload was removed by somebody '
-                'else') from error
         except exceptions.DeviceError:
             # The answer may have been lost, and not the rename.
             if not self._arrived():
@@ -151,9 +181,10 @@ class Upload:
 
     def _arrived(self) -> bool:
         try:
-            return self._cluster.run(lambda: images.arrived(
-                self._cluster, self._upload))
-        except (exceptions.BlockStoreError, bindings.rbd().Error) as error:
+            with self._step():
+                return self._cluster.run(lambda: renames.arrived(
+                    self._cluster, self._upload))
+        except exceptions.BlockStoreError as error:
             LOG.warning('Image %(image)s: whether it is stored cannot be '
                         'told: %(error)s',
                         {'image': self._upload.image_id, 'error': error})
@@ -162,19 +193,27 @@ class Upload:
     def end(self) -> None:
         """Close the RBD image; remove it if it did not become the image."""
         try:
-            if self._image is not None:
-                image, self._image = self._image, None
-                self._cluster.run(lambda: self._cluster.close_image(image))
-            if self._made and not self._committed:
-                self._cluster.run(self._remove)
-        except (exceptions.BlockStoreError, bindings.rbd().Error) as error:
+            with self._step():
+                if self._image is not None:
+                    image, self._image = self._image, None
+                    self._cluster.run(
+                        lambda: self._cluster.close_image(image))
+                if self._made and not self._committed:
+                    self._cluster.run(self._remove)
+        except exceptions.BlockStoreError as error:
             LOG.warning('Image %(image)s: an unfinished upload could not be '
                         'removed (%(error)s); a sweep will do it.',
                         {'image': self._upload.image_id, 'error': error})
 
     def _remove(self) -> None:
-        if self._committing:
-            with contextlib.suppress(bindings.rbd().ImageNotFound):
-                images.withdraw(self._cluster, self._upload)
-                return
-        images.purge(self._cluster, self._name, self._upload)
+        try:
+            if self._committing:
+                removal.withdraw(self._cluster, self._upload)
+            else:
+                removal.give_up(self._cluster, self._upload)
+        except bindings.rbd().ImageNotFound:
+            # Somebody removed it, while we wrote on perhaps.
+            removal.purge(self._cluster, self._name, self._upload)
+            if self._data is not None:
+                wiping.wipe(self._cluster, self._upload, self._data,
+                            self._size)

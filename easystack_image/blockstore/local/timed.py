@@ -76,6 +76,18 @@ def beat() -> None:
         call.beats += 1
 
 
+def check_wanted() -> None:
+    """See that somebody waits still for the call which runs in this thread.
+
+    Calls do so before what must not be done once they were given up.
+
+    :raises TimeoutError: if nobody does
+    """
+    call = getattr(_running, 'call', None)
+    if call is not None and call.abandoned:
+        raise TimeoutError('nobody waits for this any more')
+
+
 class TimedCall(Generic[T]):
     """One function, running in a thread of its own.
 
@@ -95,6 +107,11 @@ class TimedCall(Generic[T]):
         self._value: T
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether :meth:`result` gave up."""
+        return self._abandoned
 
     def _run(self) -> None:
         _running.call = self
