@@ -589,7 +589,7 @@ class SweepTest(EngineTest):
         """The process dies while librbd removes an RBD image."""
         for name in (layout.upload_name, layout.trash_name):
             upload = layout.Upload(str(uuid.uuid4()), str(uuid.uuid4()))
-            rbd.RBD().create(self.ioctx, name(upload), 64 << 30, 20,
+            rbd.RBD().create(self.ioctx, name(upload), 16 << 30, 20,
                              old_format=False, features=1)
             ledger.put(self.engine._connection.cluster(), layout.INDEX,
                        upload, 0.0)
