@@ -8,6 +8,7 @@ import functools
 import json
 import os
 from pathlib import Path
+import sys
 import tempfile
 from typing import Any, ClassVar, Protocol
 import uuid
@@ -35,8 +36,14 @@ def paste() -> str:
     return without_keystone(SAMPLE_PASTE.read_text())
 
 
+def vanilla_paste() -> str:
+    """Return Glance's own pipelines, with a filter instead of Keystone."""
+    return without_keystone(Path(
+        sys.prefix, 'etc', 'glance', 'glance-api-paste.ini').read_text())
+
+
 def without_keystone(pipelines: str) -> str:
-    """Return a paste file's text with the tests' filter for Keystone's."""
+    """Return a paste file with the tests' filter instead of Keystone's."""
     if pipelines.count(_AUTHTOKEN) != 1:
         raise ValueError('the paste file has another authtoken')
     return pipelines.replace(_AUTHTOKEN, _IDENTITY)
@@ -222,6 +229,11 @@ class Glance(wsgi.Service):
             'Glance', 'glance.wsgi.api:application', root / 'glance-api.log',
             self.database.processes, self.database.threads, port,
             OS_GLANCE_CONFIG_DIR=str(self.config_file.parent))
+
+    @property
+    def connection(self) -> str:
+        """The database's URL, once it has been laid out."""
+        return self._connection
 
     def prepare(self) -> None:
         """Write the configuration, and lay out an empty database."""

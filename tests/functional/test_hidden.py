@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-import sqlite3
 from typing import Any, ClassVar
 import uuid
+
+import sqlalchemy
 
 from tests.functional import base
 from tests.functional import processes
 from tests.functional import server
-from tests.functional import vanilla
 
 MEMBER = {'X-Roles': 'member,reader'}
 PATCH = 'application/openstack-images-v2.1-json-patch'
@@ -36,7 +35,7 @@ delete = anyone
 class HiddenCase(base.SharedGlanceCase):
     """An administrator's note on an image that a member owns."""
 
-    kind: ClassVar[type[server.Glance]] = server.Glance
+    vanilla: ClassVar[bool] = False
 
     @classmethod
     def protections(cls) -> Mapping[str, object]:
@@ -47,11 +46,11 @@ class HiddenCase(base.SharedGlanceCase):
     def make_glance(cls) -> server.Glance:
         (cls.root / 'policy.yaml').write_text(
             'operators: "role:admin"\nanyone: "@"\n')
-        return cls.kind(
+        return server.Glance(
             cls.root, [server.file_store('plain', cls.root / 'plain')],
             options={'DEFAULT': cls.protections(), 'oslo_policy': {
                 'policy_file': cls.root / 'policy.yaml'}},
-            database=server.SQLite(cls.root / 'glance.sqlite'))
+            pipelines=server.vanilla_paste() if cls.vanilla else None)
 
     def noted(self, **properties: Any) -> str:
         """Return an image with the note, and something anybody sees."""
@@ -75,12 +74,16 @@ class HiddenCase(base.SharedGlanceCase):
 
     def row(self, image_id: str) -> tuple[Any, ...]:
         """Return the note as the database has it."""
-        path = Path(self.glance.root, 'glance.sqlite')
-        with sqlite3.connect(path, timeout=60) as database:
-            found, = database.execute(
-                'select id, value, created_at, updated_at, deleted from '
-                'image_properties where image_id = ? and name = ?',
-                (image_id, SECRET)).fetchall()
+        engine = sqlalchemy.create_engine(self.glance.connection)
+        try:
+            with engine.connect() as connection:
+                found, = connection.execute(sqlalchemy.text(
+                    'select id, value, created_at, updated_at, deleted '
+                    'from image_properties where image_id = :image_id '
+                    'and name = :name'),
+                    {'image_id': image_id, 'name': SECRET}).fetchall()
+        finally:
+            engine.dispose()
         return tuple(found)
 
 
@@ -237,7 +240,7 @@ class TestPolicies(TestKept):
 class TestVanilla(HiddenCase):
     """What Glance does by itself: why all of this is needed."""
 
-    kind = vanilla.VanillaGlance
+    vanilla = True
 
     def test_loss(self) -> None:
         image_id = self.noted()
