@@ -237,20 +237,21 @@ def _context_of(request: webob.Request) -> Any:
 def _read_json(request: webob.Request) -> Any:
     """Return the body as Glance reads it, None where Glance refuses it.
 
-    See ``JSONRequestDeserializer`` in ``glance/common/wsgi.py``.
+    See ``JSONRequestDeserializer`` in ``glance/common/wsgi.py``.  Glance gets
+    what was read here, and nothing that might still be on the wire.
     """
     if request.headers.get('Transfer-Encoding', '').lower() == 'chunked':
         request.is_body_readable = True
+    body = request.body
+    request.environ.pop('HTTP_TRANSFER_ENCODING', None)
     try:
-        return json.loads(request.body.decode())
+        return json.loads(body.decode())
     except (ValueError, RecursionError):
         return None
 
 
 def _write_json(request: webob.Request, body: Any) -> None:
     request.body = json.dumps(body).encode()
-    # It has a length now.
-    request.environ.pop('HTTP_TRANSFER_ENCODING', None)
 
 
 def factory(global_conf: Mapping[str, str], **local_conf: str) -> Callable[
