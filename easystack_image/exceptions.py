@@ -34,6 +34,30 @@ class RecordsError(EasystackImageError):
     """Glance's records of images cannot be read."""
 
 
+class ContentError(EasystackImageError):
+    """Base of the errors about image data; their text is for users."""
+
+
+class ContentRefused(ContentError):
+    """The bytes are not what was declared, or are not safe to use."""
+
+
+class ContentTooLarge(ContentError):
+    """The image, or the disk in it, is larger than is allowed."""
+
+
+class ChecksumMismatch(ContentError):
+    """The bytes do not have the checksum that was announced."""
+
+
+class UrlRefused(ContentError):
+    """A URL must not be fetched from here; nothing was sent to it."""
+
+
+class DownloadFailed(ContentError):
+    """What a URL leads to could not be fetched, or not all of it."""
+
+
 class BlockStoreError(EasystackImageError):
     """Base of the errors of the replicated block store."""
 

@@ -5,6 +5,7 @@ import copy
 from oslo_config import cfg
 
 from easystack_image.conf import api
+from easystack_image.conf import content
 from easystack_image.conf import properties
 from easystack_image.conf import store
 
@@ -17,4 +18,5 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Return (group, options) pairs, as ``oslo.config.opts`` wants them."""
     return [(STORE_GROUP, copy.deepcopy(store.OPTS)),
             (api.GROUP, copy.deepcopy(api.OPTS)),
-            (properties.GROUP, copy.deepcopy(properties.OPTS))]
+            (properties.GROUP, copy.deepcopy(properties.OPTS)),
+            (content.GROUP, copy.deepcopy(content.OPTS))]

@@ -252,7 +252,8 @@ class Glance(wsgi.Service):
             self.options))
         configuration.write(
             self.config_file.with_name('glance-image-import.conf'),
-            {'image_import_opts': {'image_import_plugins': '[]'}}
+            {'image_import_opts': {
+                'image_import_plugins': '[easystack_content]'}}
             | self.import_options)
 
     def _own_options(self) -> dict[str, Mapping[str, object]]:
@@ -271,6 +272,8 @@ class Glance(wsgi.Service):
             'os_glance_tasks_store': {
                 'filesystem_store_datadir': self.root / 'tasks'},
             'oslo_concurrency': {'lock_path': self.root / 'lock'},
+            # The tests' web servers are on this machine.
+            'easystack_content': {'url_allowed_networks': '127.0.0.0/8'},
             'paste_deploy': {'config_file': self.root / 'etc' / 'paste.ini',
                              'flavor': FLAVOR}}
 

@@ -38,7 +38,7 @@ class TestPaste(base.TestCase):
         self.assertEqual(
             {*theirs.sections(), 'filter:easystack_api',
              'filter:easystack_copies', 'filter:easystack_properties',
-             'filter:easystack_uploads'},
+             'filter:easystack_uploads', 'filter:easystack_content'},
             set(ours.sections()))
         for section in theirs.sections():
             expected = dict(theirs[section])
@@ -47,7 +47,8 @@ class TestPaste(base.TestCase):
                     'versionnegotiation ', 'easystack_api versionnegotiation '
                     ).replace(
                     'context ', 'context easystack_properties '
-                    'easystack_copies easystack_uploads ')
+                    'easystack_copies easystack_uploads '
+                    'easystack_content ')
                     for name, value in expected.items()}
             if section == 'app:apiv2app':
                 expected = {'use': 'egg:easystack-image#easystack_images'}
@@ -72,7 +73,8 @@ class TestPaste(base.TestCase):
             place = shown['chain'].index('CopiesFilter')
             self.assertEqual('PropertiesFilter', shown['chain'][place - 1])
             self.assertIn('Context', shown['chain'][place - 2], flavor)
-            self.assertEqual('UploadsFilter', shown['chain'][place + 1])
+            self.assertEqual(['UploadsFilter', 'ContentFilter'],
+                             shown['chain'][place + 1:place + 3])
             self.assertEqual(['disable_by_file', 'easystack_block'],
                              shown['healthcheck'])
 

@@ -22,7 +22,7 @@ import testtools
 import easystack_image
 
 PACKAGE = 'easystack_image'
-FLOORS = {'cmd': 2, 'middleware': 2, 'store': 2,
+FLOORS = {'cmd': 2, 'middleware': 2, 'store': 2, 'image_import': 2,
           'api': 1, 'ota': 1, 'properties': 1, 'policies': 1, 'content': 1,
           'blockstore': 1,
           'conf': 0, 'exceptions': 0, 'fsio': 0}

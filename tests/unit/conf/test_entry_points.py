@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 DRIVERS = 'glance_store.drivers'
 ENGINES = 'easystack_image.block_engines'
 OPTIONS = 'oslo.config.opts'
+PLUGINS = 'glance.image_import.plugins'
 SCRIPTS = 'console_scripts'
 
 
@@ -52,6 +53,8 @@ class EntryPointsTest(testtools.TestCase):
              ('oslo.policy.rule_checks', 'easystack_has'),
              ('paste.app_factory', 'easystack_images'),
              ('paste.filter_factory', 'easystack_api'),
+             (PLUGINS, 'easystack_content'),
+             ('paste.filter_factory', 'easystack_content'),
              ('paste.filter_factory', 'easystack_copies'),
              ('paste.filter_factory', 'easystack_properties'),
              ('paste.filter_factory', 'easystack_uploads'),

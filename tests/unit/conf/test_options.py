@@ -14,6 +14,7 @@ from oslo_config import types
 import testtools
 
 from easystack_image.conf import api
+from easystack_image.conf import content
 from easystack_image.conf import opts
 from easystack_image.conf import properties
 from easystack_image.conf import store
@@ -60,11 +61,33 @@ PROPERTIES_OPTIONS = [
     ('refuse_unknown', types.Boolean, True, None, None),
     ('disabled_rules', types.List, [], None, None),
 ]
+CONTENT_OPTIONS = [
+    ('disk_formats', types.List, ['iso', 'qcow2', 'raw'], None, None),
+    ('container_formats', types.List, ['bare'], None, None),
+    ('max_virtual_size', types.Integer, 2048, 1, 8388608),
+    ('check_min_disk', types.Boolean, True, None, None),
+    ('bare_metal_iso_boots', types.Boolean, True, None, None),
+    ('locations', types.String, 'inspect', None, None),
+    ('copy_image', types.String, 'inspect', None, None),
+    ('import_tasks', types.String, 'refuse', None, None),
+    ('web_download', types.String, 'gate', None, None),
+    ('url_denied_networks', types.List, content.DENIED_NETWORKS, None, None),
+    ('url_allowed_networks', types.List, [], None, None),
+    ('download_max_size', types.Integer, 1024, 1, 8388608),
+    ('download_connect_timeout', types.Integer, 10, 1, 600),
+    ('download_read_timeout', types.Integer, 60, 1, 3600),
+    ('download_time_limit', types.Integer, 21600, 10, 604800),
+    ('download_max_redirects', types.Integer, 5, 0, 20),
+    ('downloads_at_once', types.Integer, 4, 1, 64),
+    ('drain_size', types.Integer, 64, 0, 1048576),
+    ('drain_time', types.Integer, 10, 0, 600),
+]
 #: All options, by group.
 GROUPS = {
     opts.STORE_GROUP: (store.OPTS, OPTIONS),
     api.GROUP: (api.OPTS, API_OPTIONS),
     properties.GROUP: (properties.OPTS, PROPERTIES_OPTIONS),
+    content.GROUP: (content.OPTS, CONTENT_OPTIONS),
 }
 ALL = [opt for listed, _ in GROUPS.values() for opt in listed]
 
@@ -90,7 +113,7 @@ class OptionsTest(testtools.TestCase):
             if isinstance(opt.type, (types.Integer, types.Float)):
                 self.assertRegex(
                     opt.help,
-                    r'\b(seconds|number|bytes|days|MiB/s|MiB|KiB|percentage)\b',
+                    r'\b(seconds|number|bytes|days|MiB/s|GiB|MiB|KiB|percentage)\b',
                     opt.name)
 
     def test_help_is_a_sentence(self) -> None:
@@ -153,7 +176,8 @@ class GeneratorTest(testtools.TestCase):
     def test_every_option_is_printed_with_its_default(self) -> None:
         sample = self.generate()
         for name, kind, default, low, high in (
-                *OPTIONS, *API_OPTIONS, *PROPERTIES_OPTIONS):
+                *OPTIONS, *API_OPTIONS, *PROPERTIES_OPTIONS,
+                *CONTENT_OPTIONS):
             shown = (','.join(default) if kind in (types.List, types.Dict)
                      else str(default).lower())
             shown = f' {shown}'.rstrip()

@@ -1,0 +1,181 @@
+"""Whether the beginning of an image is what the image is said to be.
+
+Recognition is that of oslo.utils, with which Glance, Nova and Cinder judge
+images too, and of :mod:`signatures`.  It is at least as strict as Glance's
+own check (``glance/location.py``, ``set_data``), which comes after the data
+were stored and leaves them behind: what passes here passes there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+
+from oslo_utils.imageutils import format_inspector
+
+from easystack_image import exceptions
+from easystack_image.content import declaration
+from easystack_image.content import qcow2
+from easystack_image.content import rules as rules_module
+from easystack_image.content import signatures
+
+#: How many bytes are looked at.  A VMDK descriptor may have so many; all
+#: else is told by the first 320 KiB.
+HEAD_SIZE = 1 << 20
+
+#: A partition table, which is no format of its own.
+_PARTITIONS = 'gpt'
+#: Formats whose virtual size is the number of their bytes.
+_PLAIN = ('raw', 'iso')
+#: Boot code of kernels and initial RAM disks may look like a partition table.
+_BOOT_FORMATS = ('aki', 'ari')
+_SECTOR = 2048
+_DESCRIPTORS = 32768
+_EL_TORITO = b'\x00CD001\x01EL TORITO SPECIFICATION'
+_MAX_DESCRIPTORS = 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Findings:
+    """What an image turned out to be."""
+
+    #: As Glance names it; ``raw`` also for a disk with partitions.
+    disk_format: str
+    #: Of the disk in it, in bytes; None if that is the number of its bytes,
+    #: which is not known yet.
+    virtual_size: int | None
+
+
+def inspect(head: bytes, declared: declaration.Declaration,
+            rules: rules_module.Rules, size: int | None = None) -> Findings:
+    """Judge an image by its first bytes.
+
+    :param head: the first :data:`HEAD_SIZE` bytes, or all there are
+    :param size: of all of the image in bytes, if it is known
+    :raises easystack_image.exceptions.ContentRefused: if it is not what was
+        declared, or not safe
+    :raises easystack_image.exceptions.ContentTooLarge: if the disk in it is
+        larger than allowed
+    """
+    rules.check_declared(declared)
+    if len(head) < HEAD_SIZE:
+        size = len(head)
+    inspectors = _recognise(head)
+    found = set(inspectors) | signatures.recognise(head)
+    _check_format(found, declared.disk_format)
+    main = declared.disk_format if declared.disk_format in inspectors else (
+        _PARTITIONS if _PARTITIONS in found else None)
+    if main:
+        _check_safety(inspectors[main], declared, rules)
+    if declared.disk_format == 'qcow2':
+        qcow2.check(head, size)
+    if declared.disk_format == 'iso':
+        _check_iso(head, declared, rules)
+    virtual_size = _virtual_size(inspectors.get(declared.disk_format),
+                                 declared, size)
+    if virtual_size is not None:
+        rules.check_size(virtual_size, declared)
+    return Findings(declared.disk_format, virtual_size)
+
+
+def limit(declared: declaration.Declaration,
+          rules: rules_module.Rules) -> int | None:
+    """Return how many bytes an image may have, None for any number."""
+    return (rules.largest(declared) if declared.disk_format in _PLAIN
+            else None)
+
+
+def _recognise(head: bytes) -> dict[str, format_inspector.FileInspector]:
+    """Return the formats that oslo.utils sees, none for one it does not know.
+
+    All of the beginning is given to it at once: it looks for the type of a
+    VMDK in the first piece only.
+    """
+    wrapper = format_inspector.InspectWrapper(io.BytesIO(head))
+    wrapper.read(HEAD_SIZE)
+    wrapper.close()
+    return {str(each): each for each in wrapper.formats or ()
+            if str(each) != 'raw'}
+
+
+def _check_format(found: set[str], declared: str) -> None:
+    if declared in format_inspector.ALL_FORMATS and declared != 'raw':
+        expected = {declared}
+        # Hybrid ISOs boot from a USB stick as well.
+        if found == expected or (declared == 'iso' and found - {
+                _PARTITIONS} == expected):
+            return
+        if not found or found == {_PARTITIONS}:
+            raise exceptions.ContentRefused(
+                f'The image is said to be {declared}, but has not got its '
+                f'header; if it is a plain disk, declare disk_format raw')
+        if declared not in found and len(found - {_PARTITIONS}) == 1:
+            raise exceptions.ContentRefused(_mismatch(found, declared))
+        raise exceptions.ContentRefused(
+            f'The image is several things at once ({_names(found)}); it must '
+            f'be {declared} and nothing else')
+    if found - {_PARTITIONS}:
+        raise exceptions.ContentRefused(_mismatch(found, declared))
+
+
+def _mismatch(found: set[str], declared: str) -> str:
+    return (f'The image is said to be {declared}, but is '
+            f'{_names(found - {_PARTITIONS})}; declare disk_format as what '
+            'it is, and unpack what is compressed')
+
+
+def _names(found: set[str]) -> str:
+    return ', '.join(sorted(found))
+
+
+def _check_safety(inspector: format_inspector.FileInspector,
+                  declared: declaration.Declaration,
+                  rules: rules_module.Rules) -> None:
+    try:
+        inspector.safety_check()
+    except format_inspector.SafetyCheckFailed as error:
+        failed = set(error.failures)
+        if str(inspector) == _PARTITIONS:
+            failed -= rules.nonfatal_checks
+            if declared.disk_format in _BOOT_FORMATS:
+                failed -= {'mbr'}
+        if failed:
+            raise exceptions.ContentRefused(
+                f'The {inspector} image is not safe: ' + '; '.join(
+                    f'{name}: {error.failures[name]}'
+                    for name in sorted(failed))) from error
+    except format_inspector.ImageFormatError as error:
+        raise exceptions.ContentRefused(
+            f'The {inspector} image cannot be judged: {error}') from error
+
+
+def _check_iso(head: bytes, declared: declaration.Declaration,
+               rules: rules_module.Rules) -> None:
+    if declared.bare_metal and rules.bare_metal_iso_boots and not (
+            _boots(head)):
+        raise exceptions.ContentRefused(
+            'The image is said to be for bare metal, but is an ISO that does '
+            'not boot: it has no El Torito boot record')
+
+
+def _boots(head: bytes) -> bool:
+    """Tell whether an ISO has a boot record (El Torito, section 2)."""
+    for number in range(_MAX_DESCRIPTORS):
+        start = _DESCRIPTORS + number * _SECTOR
+        descriptor = head[start:start + _SECTOR]
+        if descriptor.startswith(_EL_TORITO):
+            return True
+        if len(descriptor) < _SECTOR or descriptor[0] == 255:
+            return False
+    return False
+
+
+def _virtual_size(inspector: format_inspector.FileInspector | None,
+                  declared: declaration.Declaration,
+                  size: int | None) -> int | None:
+    if declared.disk_format == 'iso' and inspector:
+        # It may say more than it has, and have more than it says.
+        return max(inspector.virtual_size, size or 0)
+    if inspector:
+        return inspector.virtual_size
+    return size

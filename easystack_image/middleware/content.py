@@ -1,0 +1,231 @@
+"""The content gate: a filter for Glance's pipeline.
+
+Bytes that do not look like what their image declares get into no store, by
+whichever way they come: ``PUT …/file``, ``PUT …/stage``, an import by any
+method, a location, a task.  What becomes of imports once Glance has them
+staged is checked by the import plugin of the same name
+(:mod:`easystack_image.image_import.plugin`).
+
+It stands right behind ``context``, whose request context it needs, and
+behind filters that change what is declared.  Whatever brings no image data
+passes by untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+import json
+import logging
+from typing import Any
+
+from oslo_config import cfg
+import webob
+from webob import exc
+
+from easystack_image import exceptions
+from easystack_image.conf import content as content_conf
+from easystack_image.content import configured
+from easystack_image.content import declaration
+from easystack_image.middleware import answers
+from easystack_image.middleware import asking
+from easystack_image.middleware import bodies
+from easystack_image.middleware import downloads
+from easystack_image.middleware import origins
+from easystack_image.middleware import incoming
+
+LOG = logging.getLogger(__name__)
+
+PLUGIN = 'easystack_content'
+#: How long a body of JSON may be, in bytes; Glance expects far less.
+_MAX_JSON = 1 << 20
+
+_MIB = 1 << 20
+
+
+class ContentFilter:
+    """Judges image data, and passes on everything else.
+
+    :param app: what stands behind it
+    :param conf: Glance's configuration
+    :raises easystack_image.exceptions.ConfigurationError: if an option
+        cannot work
+    """
+
+    def __init__(self, app: asking.Application, conf: cfg.ConfigOpts) -> None:
+        self._app = app
+        self._glance = asking.Glance(app)
+        rules = configured.image_rules(conf)
+        url_rules = configured.url_rules(conf)
+        limits = configured.limits(conf)
+        self._options = conf[content_conf.GROUP]
+        self._has_plugin = PLUGIN in content_conf.plugins(conf)
+        if not self._has_plugin:
+            LOG.warning(
+                'The import plugin %(plugin)s is not in [image_import_opts] '
+                'image_import_plugins: imports are judged by this filter '
+                'only, and glance-download is refused.', {'plugin': PLUGIN})
+        self._uploads = incoming.Uploads(
+            app, rules, self._options.drain_size * _MIB,
+            self._options.drain_time)
+        self._downloads = downloads.Downloads(
+            app, rules, url_rules, limits, self._options.downloads_at_once)
+        self._origins = origins.Origins(app, conf, rules, url_rules, limits)
+
+    def __call__(self, environ: asking.Environ,
+                 start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer a request, as PEP 3333 has it."""
+        handle = self._handler(environ)
+        if handle is None:
+            return self._app(environ, start_response)
+        answer: webob.Response | None
+        try:
+            answer = handle(environ)
+        except exceptions.ContentError as error:
+            answer = answers.of(error)
+        except exc.HTTPException as error:
+            answer = error
+        if answer is None:
+            return self._app(environ, start_response)
+        sent: Iterable[bytes] = answer(environ, start_response)
+        return sent
+
+    def _handler(self, environ: asking.Environ) -> Callable[
+            [asking.Environ], webob.Response | None] | None:
+        """Return what looks at a request, None if nothing has to."""
+        # Routes takes some slashes more or less for the same.
+        path = [part for part in environ.get('PATH_INFO', '').split('/')
+                if part]
+        match environ.get('REQUEST_METHOD'), path:
+            case 'PUT', ['v2', 'images', image_id, 'file' | 'stage']:
+                return lambda env: self._uploads(env, image_id)
+            case 'POST', ['v2', 'images', image_id, 'import']:
+                return lambda env: self._import(env, image_id)
+            case 'POST', ['v2', 'images', image_id, 'locations']:
+                return lambda env: self._locations(env, image_id)
+            case 'PATCH', ['v2', 'images', image_id]:
+                return lambda env: self._locations(env, image_id)
+            case 'POST', ['v2', 'tasks']:
+                return self._task
+            case 'POST', ['v2', 'images']:
+                return self._create
+        return None
+
+    def _import(self, environ: asking.Environ,
+                image_id: str) -> webob.Response | None:
+        body = _json(environ)
+        method = body.get('method') if isinstance(body, dict) else None
+        if not isinstance(method, dict):
+            return None
+        name, uri = method.get('name'), method.get('uri')
+        if name == 'copy-image' and (
+                self._options.copy_image == content_conf.INSPECT):
+            return self._origins.judge_image(environ, image_id)
+        if name == 'glance-download' and not self._has_plugin:
+            raise exc.HTTPBadRequest(
+                explanation=f'The import plugin {PLUGIN} is not enabled '
+                            'here, so nothing could judge the image')
+        if name == 'web-download' and isinstance(uri, str):
+            if self._options.web_download == 'gate':
+                return self._downloads.start(environ, image_id, body)
+            self._downloads.check(uri)
+        return None
+
+    def _locations(self, environ: asking.Environ,
+                   image_id: str) -> webob.Response | None:
+        what = self._options.locations
+        if what == content_conf.PASS:
+            return None
+        body = _json(environ)
+        if environ['REQUEST_METHOD'] == 'POST':
+            url = body.get('url') if isinstance(body, dict) else None
+            added = [url] if isinstance(url, str) else []
+        else:
+            added = list(origins.locations_in(body))
+        if not added:
+            return None
+        if what == content_conf.REFUSE:
+            raise exc.HTTPForbidden(
+                explanation='Locations are not added to images here')
+        shown = self._glance.show(environ, image_id)
+        if shown.status_int != 200:
+            return shown
+        declared = declaration.of_image(shown.json_body)
+        for url in added:
+            self._origins.judge_location(
+                url, declared, webob.Request(environ).context)
+        return None
+
+    def _task(self, environ: asking.Environ) -> webob.Response | None:
+        what = self._options.import_tasks
+        body = _json(environ)
+        if what == content_conf.PASS or not isinstance(body, dict) or (
+                body.get('type') != 'import'):
+            return None
+        if what == content_conf.REFUSE:
+            raise exc.HTTPForbidden(
+                explanation='Images are not imported by tasks here; create '
+                            'an image, and import it by web-download')
+        given = body.get('input')
+        given = given if isinstance(given, dict) else {}
+        url, image = given.get('import_from'), given.get('image_properties')
+        if isinstance(url, str) and isinstance(image, dict):
+            self._origins.judge_url(url, declaration.of_image(
+                # What Glance takes if nothing is said.
+                image or {'disk_format': 'qcow2',
+                          'container_format': 'bare'}))
+        return None
+
+    def _create(self, environ: asking.Environ) -> webob.Response | None:
+        """Keep the checksum that is announced for the data to come.
+
+        Glance takes ``os_hash_value`` in a new image, but forgets it.
+        """
+        body = _json(environ)
+        if not isinstance(body, dict) or not (
+                body.get('os_hash_value') or
+                body.get(declaration.EXPECTED_HASH)):
+            return None
+        digest = body.pop('os_hash_value', None)
+        algorithm = body.pop('os_hash_algo', None) or 'sha512'
+        announced = str(body.get(declaration.EXPECTED_HASH)
+                        or f'{algorithm}:{digest}')
+        try:
+            parsed = declaration.parse_hash(announced)
+        except exceptions.ContentRefused as error:
+            raise exc.HTTPBadRequest(explanation=str(error)) from error
+        body[declaration.EXPECTED_HASH] = ':'.join(parsed)
+        webob.Request(environ).body = json.dumps(body).encode()
+        return None
+
+
+def _json(environ: asking.Environ) -> Any:
+    """Return the body of a request, None if it is no JSON.
+
+    Glance reads it again, and finds it to be no longer in chunks.
+
+    :raises webob.exc.HTTPRequestEntityTooLarge: if nobody would send so much
+    """
+    length = bodies.length_of(environ)
+    wanted = _MAX_JSON + 1 if length is None else min(length, _MAX_JSON + 1)
+    source = bodies.source_of(environ)
+    pieces = []
+    while wanted > 0 and (piece := source.read(wanted)):
+        pieces.append(piece)
+        wanted -= len(piece)
+    body = b''.join(pieces)
+    if len(body) > _MAX_JSON:
+        raise exc.HTTPRequestEntityTooLarge(
+            explanation=f'A request must have at most {_MAX_JSON} bytes')
+    environ.pop('HTTP_TRANSFER_ENCODING', None)
+    webob.Request(environ).body = body
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+def factory(global_conf: Mapping[str, str], **local_conf: str,
+            ) -> Callable[[asking.Application], ContentFilter]:
+    """Return the filter, as paste.deploy wants it."""
+    del global_conf, local_conf
+    return lambda app: ContentFilter(app, cfg.CONF)

@@ -1,0 +1,215 @@
+"""Images from a URL: what becomes of an import by web-download.
+
+Glance's own web-download connects to wherever a name leads at that moment,
+has no time limits, and inspects after it has stored; nothing of it can be
+replaced from outside.  So the filter does the download itself, and gives
+Glance what it gets by two of Glance's own requests, for the same user: the
+data are staged, as if the client had sent them, and then imported
+(glance-direct) to the stores that the client named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import logging
+import threading
+import time
+from typing import Any
+
+import webob
+from webob import exc
+
+from easystack_image import exceptions
+from easystack_image.content import declaration
+from easystack_image.content import fetch
+from easystack_image.content import rules as rules_module
+from easystack_image.content import stream as stream_module
+from easystack_image.content import urls
+from easystack_image.middleware import asking
+from easystack_image.middleware import incoming
+
+LOG = logging.getLogger(__name__)
+
+#: How many may wait for their turn, per process.
+_WAITING = 100
+#: How often the progress is written down, in seconds.
+_INTERVAL = 2.0
+
+
+class Downloads:
+    """Downloads images in the background.
+
+    :param app: what stands behind the filter
+    :param at_once: how many at the same time
+    """
+
+    def __init__(self, app: asking.Application, rules: rules_module.Rules,
+                 url_rules: urls.UrlRules, limits: fetch.Limits,
+                 at_once: int) -> None:
+        self._glance = asking.Glance(app)
+        self._rules = rules
+        self._url_rules = url_rules
+        self._limits = limits
+        self._turns = threading.Semaphore(at_once)
+        self._places = threading.Semaphore(at_once + _WAITING)
+
+    def check(self, url: str) -> None:
+        """Check a URL, and the addresses that its host has now.
+
+        :raises easystack_image.exceptions.ContentError: if it must not be
+            fetched, or its host is unknown
+        """
+        fetch.permitted(self._url_rules.check(url), self._url_rules)
+
+    def start(self, environ: asking.Environ, image_id: str,
+              body: dict[str, Any]) -> webob.Response:
+        """Answer a request for an import, and begin.
+
+        :param body: of the request
+        :raises easystack_image.exceptions.ContentError: if the URL must not
+            be fetched, or no image of this kind is let in
+        :raises webob.exc.HTTPError: as Glance would refuse the request
+        """
+        url = body['method']['uri']
+        self.check(url)
+        shown = self._glance.show(environ, image_id)
+        if shown.status_int != 200:
+            return shown
+        image = shown.json_body
+        _check_state(image)
+        self._rules.check_declared(declaration.of_image(image))
+        # Whoever may not change the image may not give it data either.
+        allowed = self._glance.patch(environ, image_id, [
+            {'op': 'replace', 'path': '/min_disk',
+             'value': image['min_disk']}])
+        if allowed.status_int != 200:
+            return allowed
+        self._check_stores(environ, body)
+        if not self._places.acquire(blocking=False):
+            raise exc.HTTPServiceUnavailable(
+                explanation='Too many downloads wait already; try again '
+                            'later')
+        self._glance.set_properties(environ, image_id, **{
+            declaration.ERROR: None, declaration.PROGRESS: '0'})
+        # A daemon, so that a long download holds up no restart for long.
+        threading.Thread(target=self._run, args=(dict(environ), image_id,
+                                                 body),
+                         name=f'download-{image_id}', daemon=True).start()
+        return webob.Response(status=202)
+
+    def _check_stores(self, environ: asking.Environ,
+                      body: dict[str, Any]) -> None:
+        """See that there are the stores that the image is to go to."""
+        wanted = body.get('stores') or []
+        if not wanted:
+            return
+        answer = self._glance.send(
+            asking.blank(environ, 'GET', '/v2/info/stores'))
+        known = [store['id'] for store in answer.json_body.get('stores', [])
+                 ] if answer.status_int == 200 else []
+        unknown = sorted(set(map(str, wanted)) - set(known))
+        if unknown:
+            raise exc.HTTPConflict(
+                explanation=f'There is no store {", ".join(unknown)}')
+
+    def _run(self, environ: asking.Environ, image_id: str,
+             body: dict[str, Any]) -> None:
+        error = 'The download failed; the administrator finds in the log why'
+        try:
+            with self._turns:
+                self._bring(environ, image_id, body)
+            error = ''
+        except exceptions.ContentError as refusal:
+            error = str(refusal)
+            LOG.warning('Image %(image)s: download refused or failed: '
+                        '%(error)s', {'image': image_id, 'error': error})
+        except Exception:
+            LOG.exception('Image %s: download failed', image_id)
+        finally:
+            self._places.release()
+            if error:
+                self._glance.set_properties(environ, image_id, **{
+                    declaration.ERROR: error, declaration.PROGRESS: None})
+
+    def _bring(self, environ: asking.Environ, image_id: str,
+               body: dict[str, Any]) -> None:
+        def declares() -> declaration.Declaration:
+            return declaration.of_image(
+                self._glance.show(environ, image_id).json_body)
+
+        with fetch.open_url(body['method']['uri'], self._url_rules,
+                            self._limits) as download:
+            stream = stream_module.Stream(download, self._rules,
+                                          download.size)
+            stream.look()
+            declared = declares()
+            stream.judge(declared)
+            self._stage(environ, image_id, download,
+                        incoming.Body(stream, declares, declared))
+        self._glance.set_properties(environ, image_id,
+                                    **{declaration.PROGRESS: None})
+        answer = self._glance.post(
+            environ, f'/v2/images/{image_id}/import',
+            {**body, 'method': {'name': 'glance-direct'}})
+        if answer.status_int != 202:
+            raise exceptions.DownloadFailed(
+                'The image was downloaded and staged, but its import by '
+                f'glance-direct was refused: {answer.status}')
+
+    def _stage(self, environ: asking.Environ, image_id: str,
+               download: fetch.Download, body: incoming.Body) -> None:
+        request = asking.blank(environ, 'PUT',
+                               f'/v2/images/{image_id}/stage')
+        request.content_type = 'application/octet-stream'
+        request.environ['wsgi.input'] = Reported(
+            body, download, lambda percent: self._glance.set_properties(
+                environ, image_id, **{declaration.PROGRESS: str(percent)}))
+        request.environ['wsgi.input_terminated'] = True
+        request.environ['webob.is_body_seekable'] = False
+        if download.size is None:
+            request.environ.pop('CONTENT_LENGTH', None)
+            request.environ['HTTP_TRANSFER_ENCODING'] = 'identity'
+        else:
+            request.environ['CONTENT_LENGTH'] = str(download.size)
+        answer = self._glance.send(request)
+        if body.error:
+            raise body.error
+        if answer.status_int != 204:
+            raise exceptions.DownloadFailed(
+                f'Glance refuses to stage the image: {answer.status}')
+
+
+class Reported:
+    """A body that tells how much of it was read, in percent.
+
+    :param body: what is read
+    :param download: where it comes from
+    :param tell: called with whole percent, every few seconds
+    """
+
+    def __init__(self, body: incoming.Body, download: fetch.Download,
+                 tell: Callable[[int], Any]) -> None:
+        self._body = body
+        self._download = download
+        self._tell = tell
+        self._due = time.monotonic() + _INTERVAL
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes, as the body does."""
+        data = self._body.read(size)
+        if self._download.size and time.monotonic() >= self._due:
+            self._tell(self._download.received * 100 // self._download.size)
+            self._due = time.monotonic() + _INTERVAL
+        return data
+
+
+def _check_state(image: dict[str, Any]) -> None:
+    """See that an image may be imported, as Glance's ``import_image`` does."""
+    if image['status'] != 'queued':
+        raise exc.HTTPConflict(
+            explanation="Image needs to be in 'queued' state to use "
+                        "'web-download' method")
+    for name in ('container_format', 'disk_format'):
+        if not image.get(name):
+            raise exc.HTTPConflict(
+                explanation=f"'{name}' needs to be set before import")
