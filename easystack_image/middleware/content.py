@@ -30,8 +30,8 @@ from easystack_image.middleware import answers
 from easystack_image.middleware import asking
 from easystack_image.middleware import bodies
 from easystack_image.middleware import downloads
-from easystack_image.middleware import origins
 from easystack_image.middleware import incoming
+from easystack_image.middleware import origins
 
 LOG = logging.getLogger(__name__)
 
