@@ -16,6 +16,7 @@ import threading
 import time
 from typing import Any
 
+import glance_store
 import webob
 from webob import exc
 
@@ -26,7 +27,9 @@ from easystack_image.content import rules as rules_module
 from easystack_image.content import stream as stream_module
 from easystack_image.content import urls
 from easystack_image.middleware import asking
+from easystack_image.middleware import bodies
 from easystack_image.middleware import incoming
+from easystack_image.middleware import records
 
 LOG = logging.getLogger(__name__)
 
@@ -84,40 +87,34 @@ class Downloads:
              'value': image['min_disk']}])
         if allowed.status_int != 200:
             return allowed
-        self._check_stores(environ, body)
+        try:
+            stores = records.stores_of(environ, body)
+        except glance_store.UnknownScheme as error:
+            raise exc.HTTPConflict(explanation=str(error)) from error
         if not self._places.acquire(blocking=False):
             raise exc.HTTPServiceUnavailable(
                 explanation='Too many downloads wait already; try again '
                             'later')
-        self._glance.set_properties(environ, image_id, **{
-            declaration.ERROR: None, declaration.PROGRESS: '0'})
+        try:
+            record = records.Record(webob.Request(environ).context, image_id,
+                                    body, stores)
+        except BaseException:
+            self._places.release()
+            raise
         # A daemon, so that a long download holds up no restart for long.
-        threading.Thread(target=self._run, args=(dict(environ), image_id,
-                                                 body),
+        threading.Thread(target=self._run,
+                         args=(dict(environ), image_id, body, record),
                          name=f'download-{image_id}', daemon=True).start()
         return webob.Response(status=202)
 
-    def _check_stores(self, environ: asking.Environ,
-                      body: dict[str, Any]) -> None:
-        """See that there are the stores that the image is to go to."""
-        wanted = body.get('stores') or []
-        if not wanted:
-            return
-        answer = self._glance.send(
-            asking.blank(environ, 'GET', '/v2/info/stores'))
-        known = [store['id'] for store in answer.json_body.get('stores', [])
-                 ] if answer.status_int == 200 else []
-        unknown = sorted(set(map(str, wanted)) - set(known))
-        if unknown:
-            raise exc.HTTPConflict(
-                explanation=f'There is no store {", ".join(unknown)}')
-
     def _run(self, environ: asking.Environ, image_id: str,
-             body: dict[str, Any]) -> None:
+             body: dict[str, Any], record: records.Record) -> None:
+        """Do a download, and record what became of it."""
         error = 'The download failed; the administrator finds in the log why'
         try:
             with self._turns:
-                self._bring(environ, image_id, body)
+                record.begin()
+                self._bring(environ, image_id, body, record)
             error = ''
         except exceptions.ContentError as refusal:
             error = str(refusal)
@@ -128,11 +125,10 @@ class Downloads:
         finally:
             self._places.release()
             if error:
-                self._glance.set_properties(environ, image_id, **{
-                    declaration.ERROR: error, declaration.PROGRESS: None})
+                record.fail(error)
 
     def _bring(self, environ: asking.Environ, image_id: str,
-               body: dict[str, Any]) -> None:
+               body: dict[str, Any], record: records.Record) -> None:
         def declares() -> declaration.Declaration:
             return declaration.of_image(
                 self._glance.show(environ, image_id).json_body)
@@ -144,36 +140,42 @@ class Downloads:
             stream.look()
             declared = declares()
             stream.judge(declared)
-            self._stage(environ, image_id, download,
-                        incoming.Body(stream, declares, declared))
-        self._glance.set_properties(environ, image_id,
-                                    **{declaration.PROGRESS: None})
+            judged = incoming.Body(stream, declares, declared)
+            self._stage(environ, image_id, download.size, judged, Reported(
+                judged, download, record.tell))
+        record.succeed()
         answer = self._glance.post(
             environ, f'/v2/images/{image_id}/import',
             {**body, 'method': {'name': 'glance-direct'}})
         if answer.status_int != 202:
+            LOG.error('Image %(image)s is staged, but its import is refused: '
+                      '%(status)s %(text)s',
+                      {'image': image_id, 'status': answer.status,
+                       'text': answer.text})
             raise exceptions.DownloadFailed(
                 'The image was downloaded and staged, but its import by '
                 f'glance-direct was refused: {answer.status}')
 
     def _stage(self, environ: asking.Environ, image_id: str,
-               download: fetch.Download, body: incoming.Body) -> None:
+               size: int | None, judged: incoming.Body,
+               source: Reported) -> None:
+        """Let Glance stage what is downloaded.
+
+        :param size: in bytes, None if it is not known
+        :param source: from which the judged body is read
+        """
         request = asking.blank(environ, 'PUT',
                                f'/v2/images/{image_id}/stage')
         request.content_type = 'application/octet-stream'
-        request.environ['wsgi.input'] = Reported(
-            body, download, lambda percent: self._glance.set_properties(
-                environ, image_id, **{declaration.PROGRESS: str(percent)}))
-        request.environ['wsgi.input_terminated'] = True
-        request.environ['webob.is_body_seekable'] = False
-        if download.size is None:
+        if size is None:
             request.environ.pop('CONTENT_LENGTH', None)
             request.environ['HTTP_TRANSFER_ENCODING'] = 'identity'
         else:
-            request.environ['CONTENT_LENGTH'] = str(download.size)
+            request.environ['CONTENT_LENGTH'] = str(size)
+        bodies.replace(request.environ, source)
         answer = self._glance.send(request)
-        if body.error:
-            raise body.error
+        if judged.error:
+            raise judged.error
         if answer.status_int != 204:
             raise exceptions.DownloadFailed(
                 f'Glance refuses to stage the image: {answer.status}')
@@ -188,7 +190,7 @@ class Reported:
     """
 
     def __init__(self, body: incoming.Body, download: fetch.Download,
-                 tell: Callable[[int], Any]) -> None:
+                 tell: Callable[[int], None]) -> None:
         self._body = body
         self._download = download
         self._tell = tell

@@ -1,0 +1,118 @@
+"""What Glance records of an import, for downloads that it does not do itself.
+
+Clients follow an import by the image's tasks (``GET
+/v2/images/{image_id}/tasks``) and its property ``os_glance_failed_import``.
+Neither can be written by the API; so they are written as Glance's own import
+does it, through ``glance.gateway``, which is the same in Glance 32 and 33.
+It is imported when the first download begins: the filter is loaded by Glance
+only, and everything else in it works without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import functools
+import logging
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image.content import declaration
+from easystack_image.middleware import asking
+
+LOG = logging.getLogger(__name__)
+
+_FAILED = 'os_glance_failed_import'
+
+
+class Record:
+    """The task of one download, and what becomes of the image.
+
+    :param context: of the request for the import
+    :param body: of that request
+    :param stores: that the image is to go to
+    :raises easystack_image.exceptions.ConfigurationError: outside of Glance
+    """
+
+    def __init__(self, context: Any, image_id: str, body: dict[str, Any],
+                 stores: Sequence[str]) -> None:
+        gateway = _gateway()
+        self._image_id = image_id
+        self._stores = stores
+        self._images = gateway.get_repo(context)
+        self._tasks = gateway.get_task_repo(context)
+        self._task = gateway.get_task_factory(context).new_task(
+            task_type='api_image_import', owner=context.owner,
+            image_id=image_id, user_id=context.user_id,
+            request_id=context.request_id,
+            task_input={'image_id': image_id, 'import_req': body,
+                        'backend': list(stores)})
+        self._tasks.add(self._task)
+        image = self._images.get(image_id)
+        for name in (_FAILED, declaration.ERROR):
+            image.extra_properties.pop(name, None)
+        image.extra_properties[declaration.PROGRESS] = '0'
+        self._images.save(image)
+
+    def begin(self) -> None:
+        """Record that it is this download's turn."""
+        self._task.begin_processing()
+        self._tasks.save(self._task)
+
+    def tell(self, percent: int) -> None:
+        """Record how far it is.
+
+        A database that is busy just now is no reason to stop.
+        """
+        self._task.message = f'Downloaded {percent} %'
+        try:
+            self._tasks.save(self._task)
+            image = self._images.get(self._image_id)
+            image.extra_properties[declaration.PROGRESS] = str(percent)
+            self._images.save(image)
+        except Exception as error:
+            LOG.warning('Image %(image)s: progress not recorded: %(error)s',
+                        {'image': self._image_id, 'error': error})
+
+    def succeed(self) -> None:
+        """Record that the data are staged; Glance's own task follows."""
+        image = self._images.get(self._image_id)
+        image.extra_properties.pop(declaration.PROGRESS, None)
+        self._images.save(image)
+        self._task.succeed({'image_id': self._image_id})
+        self._tasks.save(self._task)
+
+    def fail(self, reason: str) -> None:
+        """Record why there will be no image."""
+        image = self._images.get(self._image_id)
+        image.extra_properties.pop(declaration.PROGRESS, None)
+        image.extra_properties[declaration.ERROR] = reason
+        image.extra_properties[_FAILED] = ','.join(sorted(self._stores))
+        self._images.save(image)
+        self._task.fail(reason)
+        self._tasks.save(self._task)
+
+
+def stores_of(environ: asking.Environ, body: dict[str, Any]) -> list[str]:
+    """Return the stores that an import names, or the default one.
+
+    :raises glance_store.UnknownScheme: if there is no such store
+    :raises webob.exc.HTTPBadRequest: if it names them twice
+    """
+    _gateway()
+    from glance.common import utils
+    from glance.common import wsgi
+    stores: list[str] = utils.get_stores_from_request(
+        wsgi.Request(environ), body)
+    return stores
+
+
+@functools.cache
+def _gateway() -> Any:
+    """Return Glance's way to its database, with its policy and notices."""
+    try:
+        from glance import gateway
+    except ImportError as error:
+        raise exceptions.ConfigurationError(
+            'web_download = gate works within Glance only, which is not '
+            'installed here') from error
+    return gateway.Gateway()
