@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -88,6 +89,8 @@ osd memory target = {osd_memory}
 osd recovery sleep hdd = 0
 osd snap trim sleep hdd = 0
 osd delete sleep hdd = 0
+# Or a repair that is asked for begins up to half a minute later.
+osd scrub backoff ratio = 0
 # Seconds until a client is forgotten that was killed; 30 by default.
 osd client watch timeout = 15
 crush location = root=default host=localhost
@@ -336,6 +339,36 @@ class Cluster:
         """Start an OSD again; :meth:`wait_clean` waits for it."""
         self._launch(f'osd.{number}')
 
+    def alter_copy(self, name: str, data: bytes, number: int = 0) -> None:
+        """Change one copy of an object in the pool, unnoticed by its OSD.
+
+        As bytes go bad that an OSD was given so: its own checksums are right.
+
+        :param data: all that the copy is to have
+        :param number: which copy; 0 is the one that is read
+        """
+        self._harmed = True
+        place = self.ceph('osd', 'map', self.pool, name)
+        osd = place['acting'][number]
+        self._daemons[f'osd.{osd}'].stop()
+        tool = [prerequisites.command('ceph-objectstore-tool'),
+                '--no-mon-config', '--data-path',
+                str(self.directory / f'osd.{osd}'), '--pgid', place['pgid']]
+        listed = processes.check([*tool, '--op', 'list', name], PATIENCE,
+                                 CEPH_CONF=str(self.conf))
+        which = next(line for line in listed.splitlines()
+                     if line.startswith('['))
+        path = self.directory / 'altered'
+        path.write_bytes(data)
+        processes.check([*tool[:-2], which, 'set-bytes', str(path)],
+                        PATIENCE, CEPH_CONF=str(self.conf))
+        self.mend()
+
+    def pause_osd(self, number: int) -> None:
+        """Have an OSD hang: it keeps its connections, and does nothing."""
+        self._harmed = True
+        os.kill(self.pid(f'osd.{number}'), signal.SIGSTOP)
+
     def kill_mon(self) -> None:
         """Kill the monitor, at once and without a warning."""
         self._harmed = True
@@ -352,6 +385,7 @@ class Cluster:
             self.start_mon()
             for number in range(OSDS):
                 self.start_osd(number)
+                os.kill(self.pid(f'osd.{number}'), signal.SIGCONT)
             self.set_quota(0)
             self.wait_clean()
             self._harmed = False

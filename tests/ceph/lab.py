@@ -10,6 +10,7 @@ import contextlib
 import functools
 from typing import Any
 
+import fixtures
 import rados
 import rbd
 
@@ -73,6 +74,9 @@ class CephLab(lab.Lab):
 
     def _setUp(self) -> None:
         self._ioctx = pool()
+        # Its OSDs have been up for long, unless a test says otherwise.
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.blockstore.ceph.replicas.SETTLING', 0.2))
         _keep_connection()
         name = cluster_module.shared().pool
         self.devices = [f'{name}/{number}' for number in (1, 2, 3)]

@@ -24,6 +24,7 @@ COMMANDS = {
     'rbd': 'ceph-common',
     'ceph-mon': 'ceph-mon',
     'ceph-mgr': 'ceph-mgr',
+    'ceph-objectstore-tool': 'ceph-osd',
     'ceph-osd': 'ceph-osd',
 }
 #: By module, the Debian package that brings it; the command ``ceph`` needs

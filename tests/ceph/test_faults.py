@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import concurrent.futures
 import subprocess
 import uuid
 
@@ -171,6 +172,21 @@ class MonTest(FaultCase):
         self.cluster.mend()
         self.check_usable()
         self.check_swept()
+
+    def test_calls_share_one_attempt_to_connect(self) -> None:
+        """They do not queue, each with an attempt and a time limit."""
+        data = base.content(MIB)
+        uri = self.upload(data)
+        self.cluster.kill_mon()
+        calls = 16
+        with concurrent.futures.ThreadPoolExecutor(calls) as pool, \
+                self.within(TIMEOUT * calls / 2):
+            for future in [pool.submit(self.hasty.download, uri)
+                           for _ in range(calls)]:
+                self.assertRaises(store_exceptions.RemoteServiceUnavailable,
+                                  future.result)
+        self.cluster.mend()
+        self.check_image(uri, data, self.hasty)
 
     def test_lost_before_the_start(self) -> None:
         self.cluster.kill_mon()

@@ -7,6 +7,10 @@ new one when it needs it.
 Every call that goes to the cluster runs in a thread that can be left behind,
 besides the time limits that librados keeps itself: not all of librbd's waits
 have one.
+
+While the cluster cannot be reached, one thread of a process tries to connect,
+and the others wait for what comes of it.  A failure counts for all who ask
+within the next seconds; so any number of calls ends within one time limit.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import errno
 import logging
 import os
 import threading
+import time
 from typing import Any, TypeVar
 import weakref
 
@@ -32,6 +37,10 @@ T = TypeVar('T')
 
 #: What the cluster answers to one that it has shut out (blocklisted).
 _SHUT_OUT = {errno.ESHUTDOWN, errno.ENOTCONN}
+#: Seconds for which a failure to connect answers for all who ask: short, for
+#: the cluster may be back; long enough that calls do not queue up behind one
+#: attempt after the other.
+HOLD_OFF = 2.0
 #: How many times the time limit of one operation a call may take that is
 #: made of several.
 STEPS = 3
@@ -214,12 +223,81 @@ def _disconnect(both: tuple[Any, Any]) -> None:
     rados.shutdown()
 
 
+class _Attempt:
+    """One attempt to connect, and what came of it, for all who wait for it.
+
+    Made by the thread that makes the attempt.
+    """
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._lock = threading.Lock()
+        self._unwanted = False
+        self._ended_at = 0.0
+        self._cluster: Cluster | None = None
+        self._error: BaseException | None = None
+
+    def make(self, settings: settings_module.Settings) -> None:
+        """Connect; :meth:`result` tells how it went."""
+        try:
+            cluster = Cluster(settings)
+        except BaseException as error:
+            self._error = error
+        else:
+            with self._lock:
+                unwanted = self._unwanted
+                if not unwanted:
+                    self._cluster = cluster
+            if unwanted:
+                cluster.release()
+        self._ended_at = time.monotonic()
+        self._done.set()
+
+    def over(self) -> bool:
+        """Tell whether it is time for another attempt."""
+        if not self._done.is_set():
+            return False
+        cluster = self._cluster
+        if cluster is not None:
+            return not cluster.usable
+        return (not isinstance(self._error, exceptions.DeviceError)
+                or time.monotonic() - self._ended_at >= HOLD_OFF)
+
+    def result(self, limit: float) -> Cluster:
+        """Wait for the connection.
+
+        :param limit: seconds
+        :raises easystack_image.exceptions.DeviceError: if there is none
+        """
+        if not timed.Patience(limit).wait(self._done.wait):
+            raise exceptions.DeviceTimeout(
+                'the cluster', f'no connection within {limit:g} s')
+        cluster, error = self._cluster, self._error
+        if cluster is not None:
+            return cluster
+        if isinstance(error, exceptions.DeviceError):
+            # Each thread raises an error of its own.
+            raise type(error)(error.device, error.reason,
+                              error.errno) from error
+        raise error or exceptions.DeviceUnavailable(
+            'the cluster', 'the connection was closed meanwhile')
+
+    def drop(self) -> None:
+        """Let go of the connection, or of what it will be."""
+        with self._lock:
+            self._unwanted = True
+            cluster, self._cluster = self._cluster, None
+        if cluster is not None:
+            # Its readers, if there are any, keep it.
+            cluster.release()
+
+
 class _Shared:
     """The connection that the engines of this process share."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.cluster: Cluster | None = None
+        self.attempt: _Attempt | None = None
         self.users = 0
 
 
@@ -243,13 +321,17 @@ class Connection:
         """
         shared = self._join()
         with shared.lock:
-            if shared.cluster is None or not shared.cluster.usable:
-                if shared.cluster is not None:
-                    # Its readers, if there are any, keep it.
-                    shared.cluster.release()
-                    shared.cluster = None
-                shared.cluster = Cluster(self._settings)
-            return shared.cluster
+            before = shared.attempt
+            if before is None or before.over():
+                attempt = shared.attempt = _Attempt()
+            else:
+                attempt = before
+        if attempt is not before:
+            if before is not None:
+                before.drop()
+            attempt.make(self._settings)
+        # Whoever makes the attempt ends it within the limit.
+        return attempt.result(self._settings.timeout * (STEPS + 1))
 
     def _join(self) -> _Shared:
         with _registry.lock:
@@ -271,9 +353,8 @@ class Connection:
                 return
             del _registry.shared[self._key]
         with shared.lock:
-            if shared.cluster is not None:
-                shared.cluster.release()
-                shared.cluster = None
+            if shared.attempt is not None:
+                shared.attempt.drop()
 
 
 class _Registry:

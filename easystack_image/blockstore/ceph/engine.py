@@ -18,8 +18,10 @@ from easystack_image.blockstore import pipeline
 from easystack_image.blockstore import validate
 from easystack_image.blockstore.ceph import bindings
 from easystack_image.blockstore.ceph import connection
+from easystack_image.blockstore.ceph import damage
 from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.ceph import layout
+from easystack_image.blockstore.ceph import mending
 from easystack_image.blockstore.ceph import pool as pool_module
 from easystack_image.blockstore.ceph import reader as reader_module
 from easystack_image.blockstore.ceph import removal
@@ -212,7 +214,8 @@ class CephEngine(engine.Engine):
             upload = found.upload
             try:
                 reader = reader_module.CephReader(
-                    found, offset, length, lambda: self._notice(upload))
+                    found, offset, length, lambda: self._notice(upload),
+                    mending.rescue)
             except BaseException:
                 images.close(found)
                 raise
@@ -290,6 +293,9 @@ class CephEngine(engine.Engine):
             fault = found.damage
             if verify and not fault:
                 fault = self._verifier.read(image_id).fault
+            elif not fault:
+                known = self._verifier.attempt(image_id)
+                fault = known.reason if known else ''
             verified_at = (0.0 if found.manifest is None else
                            self._verifier.verified_at(found.upload))
             return [_describe(copy, found, fault, verified_at)
@@ -307,8 +313,9 @@ class CephEngine(engine.Engine):
     def repair(self, image_id: str) -> list[engine.Copy]:
         """See :meth:`easystack_image.blockstore.engine.Engine.repair`.
 
-        Ceph makes up for missing copies by itself, and replaces bad ones
-        when they are read.
+        Ceph makes up for missing copies by itself, and replaces those that
+        it finds bad when they are read.  What only our checksums tell is
+        restored from another copy, or left to Ceph.
         """
         image_id = validate.canonical_uuid(image_id)
         with _asking(image_id):
@@ -334,6 +341,16 @@ class CephEngine(engine.Engine):
         with _asking(image_id):
             return self._verifier.marked_at(image_id)
 
+    def repair_attempt(self, image_id: str) -> engine.RepairAttempt | None:
+        """See the base class; that is what the book of damaged ones says."""
+        image_id = validate.canonical_uuid(image_id)
+        with _asking(image_id):
+            asked = self._verifier.marked_at(image_id)
+            attempt = self._verifier.attempt(image_id)
+        if asked is None or attempt is None or attempt.ended_at < asked:
+            return None
+        return attempt
+
     def problems(self) -> list[engine.Problem]:
         """See :meth:`easystack_image.blockstore.engine.Engine.problems`."""
         what, advice = 'cluster-unreachable', (
@@ -350,7 +367,8 @@ class CephEngine(engine.Engine):
                                self.settings.pool, reason + advice, True)]
 
     def _look(self) -> list[engine.Problem]:
-        return pool_module.assess(self._connection.cluster())
+        cluster = self._connection.cluster()
+        return [*pool_module.assess(cluster), *damage.problems(cluster)]
 
     def devices(self) -> list[engine.DeviceInfo]:
         """See :meth:`easystack_image.blockstore.engine.Engine.devices`.

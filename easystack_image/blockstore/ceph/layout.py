@@ -15,6 +15,9 @@
 ``easystack-deletions``               object; its omap has such a key for
                                       every deleted image that keeps its name,
                                       because the pool was full
+``easystack-damaged``                 object; its omap has such a key for
+                                      every image that could not be repaired,
+                                      and what was found
 ====================================  =======================================
 
 Only what has one of these names, or is stored under its id with our
@@ -39,6 +42,7 @@ GENERATION = 'easystack.generation'
 INDEX = 'easystack-index'
 REQUESTS = 'easystack-requests'
 DELETIONS = 'easystack-deletions'
+DAMAGED = 'easystack-damaged'
 _UPLOAD = 'easystack-upload.'
 _TRASH = 'easystack-trash.'
 _MANIFEST = 'easystack-manifest.'

@@ -54,6 +54,7 @@ class Placement:
 def ask(cluster: connection.Cluster, prefix: str, **arguments: Any) -> Any:
     """Put a command to the monitors; return what their JSON says.
 
+    :returns: None if they say nothing
     :raises easystack_image.exceptions.DeviceError: if they refuse it
     """
     command = json.dumps({'prefix': prefix, 'format': 'json', **arguments})
@@ -63,7 +64,7 @@ def ask(cluster: connection.Cluster, prefix: str, **arguments: Any) -> Any:
         error = cluster.failure(result)
         raise type(error)(cluster.name, f'"ceph {prefix}": {why}',
                           error.errno)
-    return json.loads(output)
+    return json.loads(output) if output.strip() else None
 
 
 def look(cluster: connection.Cluster) -> Pool:
@@ -146,6 +147,17 @@ def groups(cluster: connection.Cluster,
     listed = ask(cluster, 'pg ls-by-pool', poolstr=cluster.settings.pool,
                  states=list(states))
     return frozenset(each['pgid'] for each in listed.get('pg_stats', ()))
+
+
+def scrubs(cluster: connection.Cluster,
+           groups: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return when placement groups were last compared, and their states.
+
+    :returns: by group; the times are as Ceph writes them
+    """
+    listed = ask(cluster, 'pg ls-by-pool', poolstr=cluster.settings.pool)
+    return {each['pgid']: (each['last_deep_scrub_stamp'], each['state'])
+            for each in listed['pg_stats'] if each['pgid'] in groups}
 
 
 def places(cluster: connection.Cluster,

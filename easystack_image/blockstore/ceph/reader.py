@@ -3,7 +3,8 @@
 A bounded number of reads are under way ahead of the consumer; what they bring
 is handed out in order, each block compared with its checksum before.  Ceph
 itself turns to another copy where an OSD is lost or finds its copy bad; a
-block that is bad even so is read once more before it is given up.
+block that is bad even so is read once more, and then from the other copies,
+before it is given up.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ import os
 import threading
 from typing import Any
 
-import crc32c
-
 from easystack_image import exceptions
 from easystack_image.blockstore import engine
 from easystack_image.blockstore import pipeline
 from easystack_image.blockstore.ceph import bindings
 from easystack_image.blockstore.ceph import images
+from easystack_image.blockstore.ceph import mending
 from easystack_image.blockstore.local import checksums
 from easystack_image.blockstore.local import manifest as manifest_module
 from easystack_image.blockstore.local import timed
@@ -77,10 +77,13 @@ class CephReader(engine.Reader):
 
     :param found: the image; closed by :meth:`close`
     :param report: called when a block is bad
+    :param rescue: returns a block from another copy than Ceph reads, or None
     """
 
     def __init__(self, found: images.Found, offset: int, length: int | None,
-                 report: Callable[[], None]) -> None:
+                 report: Callable[[], object] = lambda: None,
+                 rescue: Callable[[images.Found, int], bytes | None] =
+                 lambda found, block: None) -> None:
         self.info = found.info()
         begin = min(offset, self.info.size)
         end = (self.info.size if length is None
@@ -89,6 +92,9 @@ class CephReader(engine.Reader):
         self._found = found
         self._cluster = found.cluster
         self._report = report
+        self._rescue = rescue
+        #: The block for which there is no good copy.
+        self.bad_block: int | None = None
         self._position = begin
         self._end = end
         #: Where the next read begins, and where the last one ends: at the
@@ -206,8 +212,7 @@ class CephReader(engine.Reader):
         for at in range(0, len(data), BLOCK_SIZE):
             block = (begin + at) // BLOCK_SIZE
             piece = view[at:at + BLOCK_SIZE]
-            if (len(piece) != manifest.block_length(block)
-                    or crc32c.crc32c(piece) != manifest.checksum(block)):
+            if not mending.good(manifest, block, piece):
                 return at
         return len(data)
 
@@ -221,13 +226,21 @@ class CephReader(engine.Reader):
         self._submit(again)
         more = self._wait(again)
         fine = self._verify(begin, more)
-        if fine < again.length:
-            self._failure = self._bad((begin + fine) // BLOCK_SIZE)
+        while fine < again.length:
+            block = (begin + fine) // BLOCK_SIZE
+            saved = self._rescue(self._found, block)
+            if saved is None:
+                self._failure = self._bad(block)
+                break
+            self._report()
+            more = more[:fine] + saved + more[fine + len(saved):]
+            fine = self._verify(begin, more)
         return data[:good] + more[:fine]
 
     def _bad(self, block: int) -> exceptions.BlockStoreError:
         """Return the error that a block is bad."""
         image_id = self.info.image_id
+        self.bad_block = block
         try:
             with images.found(self._cluster, image_id, self.info.generation):
                 pass

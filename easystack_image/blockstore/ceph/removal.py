@@ -68,7 +68,8 @@ def purge(cluster: connection.Cluster, name: str,
     if goes:
         with contextlib.suppress(bindings.rbd().ImageNotFound):
             _remove(cluster, goes)
-    for book in (layout.REQUESTS, layout.DELETIONS, layout.INDEX):
+    for book in (layout.REQUESTS, layout.DAMAGED, layout.DELETIONS,
+                 layout.INDEX):
         ledger.take_out(cluster, book, upload)
 
 
