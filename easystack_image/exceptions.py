@@ -130,3 +130,15 @@ class NotEnoughCopies(BlockStoreError):
         details = '; '.join(str(cause) for cause in causes)
         super().__init__(f'{message} ({details})' if details else message)
         self.causes = tuple(causes)
+
+
+class OtaError(EasystackImageError):
+    """Base of the errors of releases, and of installing and upgrading."""
+
+
+class AlreadyRunning(OtaError):
+    """Another process installs, upgrades or downloads at this moment."""
+
+
+class InstanceError(OtaError):
+    """An instance of the service does not run, or does not do as told."""

@@ -1,0 +1,1 @@
+"""Over the air: releases, slots, and upgrades that nobody notices."""

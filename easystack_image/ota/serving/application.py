@@ -1,0 +1,68 @@
+"""What uWSGI loads: the real application, behind the gate of the instance.
+
+uWSGI takes requests once this module is imported, in each worker for itself
+(``lazy-apps``).  So a worker that waits here is warm, and serves within
+milliseconds when its gate is opened.  The worker of the private socket never
+waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+import importlib
+import os
+from pathlib import Path
+import time
+from typing import Any
+
+from easystack_image.ota.serving import layout
+from easystack_image.ota.serving import warmth
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+#: Seconds between two looks at the gate.
+_PACE = 0.01
+
+
+def load(name: str) -> Application:
+    """Return an application.
+
+    :param name: ``module:attribute``
+    :raises ImportError: and whatever else importing it raises
+    """
+    module, _, attribute = name.partition(':')
+    application: Application = getattr(importlib.import_module(module),
+                                       attribute or 'application')
+    return application
+
+
+def wait_at_gate(place: layout.Place, application: Application,
+                 worker: int) -> None:
+    """Wait until the gate is open; warm up meanwhile, if asked to.
+
+    :param worker: the number of this worker
+    :raises SystemExit: if the master dies: uWSGI would notice only later
+    """
+    warmed: bytes | None = None
+    master = os.getppid()
+    while not place.gate.exists():
+        if os.getppid() != master:
+            raise SystemExit('The master of this worker is gone.')
+        warmed = warmth.answer(place, application, worker, warmed)
+        time.sleep(_PACE)
+
+
+def _start() -> Application:
+    # Exists only in a process of uWSGI.
+    import uwsgi
+
+    found = load(os.environ[layout.APPLICATION_VARIABLE])
+    worker = uwsgi.worker_id()
+    if worker != int(os.environ[layout.PRIVATE_WORKER_VARIABLE]):
+        wait_at_gate(layout.Place(Path(
+            os.environ[layout.DIRECTORY_VARIABLE])), found, worker)
+    return found
+
+
+if layout.APPLICATION_VARIABLE in os.environ:
+    application = _start()

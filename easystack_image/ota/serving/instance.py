@@ -1,0 +1,132 @@
+"""Control of one instance, whoever started it.
+
+What an instance should do is said by its gate, a file: so that one that died
+and is started again does what its predecessor should have done.  What it does
+is asked of uWSGI, every time: whoever controls it may have died as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from easystack_image import exceptions
+from easystack_image.ota.serving import layout
+from easystack_image.ota.serving import stats
+
+#: Seconds between two questions.
+_PACE = 0.02
+#: Seconds that a master may take to answer: it is one thread that sleeps.
+_ANSWER = 5.0
+
+
+class Instance:
+    """One instance of the service.
+
+    :param place: its directory
+    :param processes: how many workers it has on the shared socket
+    """
+
+    def __init__(self, place: layout.Place, processes: int) -> None:
+        self.place = place
+        self._processes = processes
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.place.name
+
+    def workers(self) -> list[stats.Worker]:
+        """Return the workers on the shared socket.
+
+        :raises InstanceError: if the instance does not answer
+        """
+        return self._all()[:self._processes]
+
+    def _all(self) -> list[stats.Worker]:
+        found = stats.read(self.place.stats, _ANSWER)
+        if len(found) != self._processes + 1:
+            raise exceptions.InstanceError(
+                f'instance {self.name} has {len(found)} workers, not '
+                f'{self._processes + 1}')
+        return found
+
+    @property
+    def running(self) -> bool:
+        """Whether its master answers."""
+        try:
+            self._all()
+        except exceptions.InstanceError:
+            return False
+        return True
+
+    def in_flight(self) -> int:
+        """Return how many requests of users it is at.
+
+        :raises InstanceError: if it does not answer
+        """
+        return sum(worker.busy for worker in self.workers())
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the worker of the private socket has the application.
+
+        The others then have it too, or are about to: they began at the same
+        time; :func:`easystack_image.ota.serving.warmth.results` tells.
+        """
+        try:
+            return self._all()[-1].accepting
+        except exceptions.InstanceError:
+            return False
+
+    def serve(self, timeout: float) -> None:
+        """Let it take requests; return when all its workers do.
+
+        It may be called again.  There is no way back but :meth:`leave`.
+
+        :param timeout: seconds
+        :raises InstanceError: if it does not in that time
+        """
+        self.place.gate.touch(mode=0o600)
+        deadline = time.monotonic() + timeout
+        while not all(worker.accepting for worker in self.workers()):
+            if time.monotonic() > deadline:
+                raise exceptions.InstanceError(
+                    f'instance {self.name} does not take requests within '
+                    f'{timeout:g} s')
+            time.sleep(_PACE)
+
+    def leave(self) -> None:
+        """Let it take no more requests, and end when all are answered.
+
+        However long that takes: nothing is cut.  From now on uWSGI answers
+        no questions, since its master waits for the workers.  It may be
+        called again.  (uWSGI's "pause" is no alternative: threads that wait
+        for a request take one more, and those that sleep notice for up to
+        ten seconds neither that they should go on nor that they should end.)
+
+        :raises InstanceError: if it does not run
+        """
+        # First, so that a new process of it would not begin.
+        self.place.gate.unlink(missing_ok=True)
+        self._tell('q')
+
+    def _tell(self, command: str) -> None:
+        """Write a command for the master (uWSGI's master FIFO).
+
+        :raises InstanceError: if no master reads it
+        """
+        try:
+            # Would wait for ever for a reader that is dead.
+            descriptor = os.open(self.place.fifo,
+                                 os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno not in (errno.ENXIO, errno.ENOENT):
+                raise
+            raise exceptions.InstanceError(
+                f'instance {self.name} does not run') from error
+        try:
+            os.write(descriptor, command.encode())
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,110 @@
+"""Who starts instances, and which there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import json
+from pathlib import Path
+import socket
+from typing import Any, Protocol
+
+from easystack_image import exceptions
+from easystack_image.ota.serving import holder
+from easystack_image.ota.serving import instance as instance_module
+from easystack_image.ota.serving import layout
+
+#: Seconds that the holder may take to answer.
+_ANSWER = 30.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Started:
+    """An instance that was started, and not stopped since.
+
+    :param name: its name
+    :param slot: the resolved path of its slot
+    :param pid: of its master, None while it does not run
+    """
+
+    name: str
+    slot: Path
+    pid: int | None
+
+
+class Launcher(Protocol):
+    """Starts and stops instances on the shared socket.
+
+    All may be called again with the same arguments, by another process too.
+    """
+
+    def start(self, name: str, slot: Path) -> instance_module.Instance:
+        """Start an instance, its gate shut, unless it runs; do not wait.
+
+        :raises InstanceError: if it cannot be started
+        """
+
+    def stop(self, name: str) -> None:
+        """Kill an instance if it runs: what it is at is cut."""
+
+    def forget(self, name: str) -> None:
+        """Do not start an instance again when it ends."""
+
+    def list(self) -> Sequence[Started]:
+        """Return what has been started."""
+
+    def instance(self, name: str) -> instance_module.Instance:
+        """Return the control of an instance, whether it runs or not."""
+
+
+class HolderLauncher:
+    """Asks the holder of this package.
+
+    :param run: the holder's directory
+    :param processes: how many workers an instance has on the shared socket
+    """
+
+    def __init__(self, run: Path, processes: int) -> None:
+        self._run = run
+        self._processes = processes
+
+    def start(self, name: str, slot: Path) -> instance_module.Instance:
+        """See the protocol."""
+        self._ask({'do': 'start', 'name': name, 'slot': str(slot)})
+        return self.instance(name)
+
+    def stop(self, name: str) -> None:
+        """See the protocol."""
+        self._ask({'do': 'stop', 'name': name})
+
+    def forget(self, name: str) -> None:
+        """See the protocol."""
+        self._ask({'do': 'forget', 'name': name})
+
+    def list(self) -> Sequence[Started]:
+        """See the protocol."""
+        return [Started(each['name'], Path(each['slot']), each['pid'])
+                for each in self._ask({'do': 'list'})['instances']]
+
+    def instance(self, name: str) -> instance_module.Instance:
+        """See the protocol."""
+        return instance_module.Instance(
+            layout.Place((self._run / holder.INSTANCES / name).absolute()),
+            self._processes)
+
+    def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(_ANSWER)
+                connection.connect(str(self._run / holder.CONTROL))
+                with connection.makefile('rwb') as stream:
+                    stream.write(json.dumps(question).encode() + b'\n')
+                    stream.flush()
+                    answer: Mapping[str, Any] = json.loads(stream.readline())
+        except (OSError, ValueError) as error:
+            raise exceptions.InstanceError(
+                f'the holder at {self._run} does not answer: {error}; is '
+                '"easystack-image-ota hold" running?') from error
+        if 'error' in answer:
+            raise exceptions.InstanceError(str(answer['error']))
+        return answer

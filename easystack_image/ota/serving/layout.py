@@ -1,0 +1,75 @@
+"""Where an instance keeps what, and what its process is told."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+GATE = 'gate'
+PRIVATE = 'private.sock'
+STATS = 'stats'
+FIFO = 'fifo'
+#: What the workers shall ask themselves before they serve: see ``warmth``.
+WARM = 'warm'
+
+#: The directory of the instance, for the application in it.
+DIRECTORY_VARIABLE = 'EASYSTACK_OTA_INSTANCE'
+#: The real application, as ``module:attribute``.
+APPLICATION_VARIABLE = 'EASYSTACK_OTA_APPLICATION'
+#: The number of the worker that answers on the private socket only.
+PRIVATE_WORKER_VARIABLE = 'EASYSTACK_OTA_PRIVATE_WORKER'
+
+#: The first descriptor that is inherited (sd_listen_fds(3)).
+FIRST_FD = 3
+
+#: Sockets of the kernel have paths of at most so many bytes (unix(7)).
+_LONGEST_PATH = 107
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    """The directory of one instance.
+
+    :param path: absolute, and short enough for sockets in it
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The name of the instance."""
+        return self.path.name
+
+    def __post_init__(self) -> None:
+        longest = self.path / PRIVATE
+        if not self.path.is_absolute():
+            raise ValueError(f'"{self.path}" is not an absolute path')
+        if len(str(longest).encode()) > _LONGEST_PATH:
+            raise ValueError(
+                f'"{longest}" has more than {_LONGEST_PATH} bytes, too many '
+                'for a socket: choose a shorter run directory')
+
+    @property
+    def gate(self) -> Path:
+        """See the package."""
+        return self.path / GATE
+
+    @property
+    def private(self) -> Path:
+        """See the package."""
+        return self.path / PRIVATE
+
+    @property
+    def stats(self) -> Path:
+        """See the package."""
+        return self.path / STATS
+
+    @property
+    def fifo(self) -> Path:
+        """See the package."""
+        return self.path / FIFO
+
+    @property
+    def warm(self) -> Path:
+        """See the package."""
+        return self.path / WARM

@@ -1,0 +1,1 @@
+"""Over the air, for real: uWSGI, Glance, upgrades under load."""
