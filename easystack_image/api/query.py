@@ -29,8 +29,11 @@ MAX_JOINS = 16
 
 _SPELLINGS = {'sort-key': 'sort_key', 'sort-dir': 'sort_dir',
               'changes_since': 'changes-since'}
+_SORTING = {'sort_key': filters.SORT_KEYS, 'sort_dir': filters.SORT_DIRS}
 #: What Glance takes several of.
 _REPEATABLE = ('sort_key', 'sort_dir', 'tag')
+#: What is no filter, nor any image's property.
+_OTHERS = ('changes-since', 'limit', 'marker', 'sort', 'sort_dir', 'sort_key')
 _MAX_LIMIT = 2**31 - 1
 _BEYOND_UTF8MB3 = re.compile('[\0\U00010000-\U0010ffff]')
 
@@ -129,15 +132,18 @@ def parse(query_string: str) -> ListQuery:
     """
     given = split(query_string)
     found: dict[str, list[str]] = {}
+    spelled: dict[str, str] = {}
     for name, value in given:
         if value.strip():
-            found.setdefault(_SPELLINGS.get(name, name), []).append(value)
+            known = _SPELLINGS.get(name, name)
+            found.setdefault(known, []).append(value)
+            spelled[known] = name
     _check_counts(found)
     only_images = _translate_type(found)
     _translate_changes_since(found)
     limit = _limit(found)
-    asked = [(name, value) for name, values in found.items()
-             for value in _ask(name, values)]
+    asked = [(name, _ask(name, value, spelled.get(name, name)))
+             for name, values in found.items() for value in values]
     # In the client's order where it is in Glance's words anyway.
     if sorted(asked) == sorted(given):
         asked = given
@@ -154,7 +160,8 @@ def _check_counts(found: dict[str, list[str]]) -> None:
             if len(set(values)) > 1:
                 raise filters.invalid(name, 'it is there more than once')
             del values[1:]
-        if name == 'tag' or filters.is_property(name):
+        if name == 'tag' or (name not in _OTHERS
+                             and filters.is_property(name)):
             joins += len(values)
     if joins > MAX_JOINS:
         raise exceptions.InvalidRequest(
@@ -192,14 +199,13 @@ def _limit(found: dict[str, list[str]]) -> int | None:
     return int(found['limit'][0])
 
 
-def _ask(name: str, values: list[str]) -> list[str]:
-    """Return the values of a parameter, as Glance understands them."""
-    if name == 'sort_key':
-        return [filters.choice('sort-key', value, filters.SORT_KEYS)
-                for value in values]
-    if name == 'sort_dir':
-        return [filters.choice('sort-dir', value, filters.SORT_DIRS)
-                for value in values]
-    if name in ('tag', 'limit', 'marker', 'sort'):
-        return values
-    return [filters.check(name, value) for value in values]
+def _ask(name: str, value: str, spelled: str) -> str:
+    """Return the value of a parameter, as Glance understands it.
+
+    :param spelled: the parameter's name, as the client knows it
+    """
+    if name in _SORTING:
+        return filters.choice(spelled, value, _SORTING[name])
+    if name == 'tag' or name in _OTHERS:
+        return value
+    return filters.check(name, value)

@@ -8,8 +8,9 @@ import uuid
 #: Both carry it: OpenStack's header, and the one of the manual.
 HEADERS = ('x-openstack-request-id', 'RequestId')
 _PREFIX = 'req-'
-#: Glance says no (431) to what it finds too long, by its own option.
-_SOUND = re.compile(r'[A-Za-z0-9._-]{1,255}', re.ASCII)
+_SOUND = re.compile(r'[A-Za-z0-9._-]+', re.ASCII)
+#: What Glance takes if its option says nothing else.
+MAX_LENGTH = 64
 
 
 def new() -> str:
@@ -17,13 +18,13 @@ def new() -> str:
     return f'{_PREFIX}{uuid.uuid4()}'
 
 
-def is_sound(value: str) -> bool:
+def is_sound(value: str, longest: int = MAX_LENGTH) -> bool:
     """Tell whether a name that a client sent may go to logs and headers.
 
     The service that sent it wants to find it again, so it is kept; but not
-    what could not be a name.
+    what could not be a name, nor what is longer than Glance bears.
     """
-    return _SOUND.fullmatch(value) is not None
+    return len(value) <= longest and _SOUND.fullmatch(value) is not None
 
 
 def prefixed(value: str) -> str:

@@ -56,12 +56,15 @@ class ApiFilter:
         group = conf[options.GROUP]
         self._modifiable = frozenset(group.modifiable_states)
         self._links: bool = group.links
+        # Glance fails (500) at longer ones, where it wants to say no (431).
+        self._longest_id: int = getattr(
+            conf, 'max_request_id_length', 0) or request_ids.MAX_LENGTH
         self._max_body = 1024 * group.max_body_kib
 
     def __call__(self, environ: wsgi.Environ,
                  start_response: wsgi.StartResponse) -> Iterable[bytes]:
         """Answer a request, as PEP 3333 has it."""
-        request_id = _identify(environ)
+        request_id = _identify(environ, self._longest_id)
         accept = _ask_for_json(environ)
         method = environ['REQUEST_METHOD']
         try:
@@ -188,10 +191,10 @@ def _prefers_csv(accept: str) -> bool:
     return bool(offers) and offers[0][0] == _CSV
 
 
-def _identify(environ: wsgi.Environ) -> str:
+def _identify(environ: wsgi.Environ, longest: int) -> str:
     """Return the identity of a request, and see that Glance uses it."""
     sent = environ.get('HTTP_X_OPENSTACK_REQUEST_ID')
-    if sent is not None and request_ids.is_sound(sent):
+    if sent is not None and request_ids.is_sound(sent, longest):
         return request_ids.prefixed(sent)
     environ['HTTP_X_OPENSTACK_REQUEST_ID'] = made = request_ids.new()
     return made
