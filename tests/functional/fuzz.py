@@ -40,7 +40,8 @@ VALUES = (
     '\ud7ff', '￿', 'qcow2', 'bare', 'a' * 300)
 ACCEPTS = (None, '*/*', 'application/json', 'text/html', 'text/plain',
            'text/csv', 'image/png', 'application/json;q=0, text/plain',
-           'text/html, */*;q=0.1', ';;;', 'application/vnd.openstack.images-v2')
+           'text/html, */*;q=0.1', ';;;',
+           'application/vnd.openstack.images-v2')
 PROPERTIES = (
     'architecture', 'checksum', 'container_format', 'created_at',
     'direct_url', 'disk_format', 'file', 'id', 'location', 'locations',
