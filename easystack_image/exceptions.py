@@ -136,6 +136,38 @@ class OtaError(EasystackImageError):
     """Base of the errors of releases, and of installing and upgrading."""
 
 
+class InvalidRelease(OtaError):
+    """A release is malformed, or not what its declaration says."""
+
+
+class RefusedRelease(OtaError):
+    """A release is genuine, and must not be installed here all the same."""
+
+
+class Untrusted(OtaError):
+    """What a repository offers is not signed as it must be, or out of date."""
+
+
+class Unreachable(OtaError):
+    """A repository did not answer, broke off, or was too slow."""
+
+
+class ClockSetBack(OtaError):
+    """The clock shows a time that is certainly over."""
+
+
+class NotSigned(OtaError):
+    """Keys, or signatures, are lacking for what was to be published."""
+
+
+class SlotError(OtaError):
+    """A slot cannot be built, is not whole, or must stay."""
+
+
+class JournalError(OtaError):
+    """What the updater keeps is damaged, old, or of another machine."""
+
+
 class AlreadyRunning(OtaError):
     """Another process installs, upgrades or downloads at this moment."""
 

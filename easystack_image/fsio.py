@@ -10,7 +10,8 @@ What makes something durable (see also fsync(2)):
 
 * the bytes of a file: :func:`fsync` of the file;
 * its name, after :func:`create`, :func:`mkdir`, :func:`rename` or
-  :func:`unlink`: :func:`fsync` of the directory that holds the name.
+  :func:`unlink`: :func:`fsync` of the directory that holds the name;
+* or all of both: :func:`sync_file_system`.
 
 All functions raise OSError as the system call does.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -28,6 +30,8 @@ FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 #: What the name of a file ends with while it is being replaced.
 NEW = '.new'
+#: What Python does not wrap.
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -115,6 +119,17 @@ def truncate(fd: int, size: int) -> None:
 def fsync(fd: int) -> None:
     """Make the content of a file, or the names in a directory, durable."""
     os.fsync(fd)
+
+
+def sync_file_system(fd: int) -> None:
+    """Make all durable that is on the file system of a file.
+
+    For a great many small files, where :func:`fsync` of each would take long.
+    See syncfs(2); Linux tells of errors since 5.8.
+    """
+    if _LIBC.syncfs(fd):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def rename(source: str, target: str, source_fd: int, target_fd: int) -> None:

@@ -29,7 +29,7 @@ from easystack_image import fsio
 
 #: What changes something, one system call each.
 CHANGES = ('mkdir', 'create', 'write_at', 'truncate', 'fsync', 'rename',
-           'symlink', 'unlink', 'rmdir')
+           'sync_file_system', 'symlink', 'unlink', 'rmdir')
 #: What is made of these, or changes nothing.
 OTHERS = ('open_directory', 'directory', 'remove_tree', 'write_file',
           'read_file', 'exists')

@@ -1,0 +1,1 @@
+"""``easystack-image-ota``, which runs where nothing but tuf is installed."""

@@ -1,0 +1,190 @@
+"""The commands of a machine that is upgraded: releases, slots, journal."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+import sys
+import time
+
+from easystack_image import exceptions
+from easystack_image.cmd.ota import output
+from easystack_image.ota import home
+from easystack_image.ota import settings
+from easystack_image.ota.client import updater
+from easystack_image.ota.journal import journal
+from easystack_image.ota.slots import building
+from easystack_image.ota.slots import slots as slots_module
+
+ATTENTION = 3
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
+        ) -> None:
+    """Add the commands."""
+    check = commands.add_parser(
+        'check', help='Show what the channel offers, and what to upgrade to.')
+    check.add_argument(
+        '--accept-clock', action='store_true',
+        help='The clock is right, although it was later already.')
+    check.set_defaults(run=run_check)
+    output.add_format(check)
+    download = commands.add_parser(
+        'download', help='Download a release, and verify it.')
+    download.add_argument(
+        'version', nargs='?', metavar='VERSION',
+        help='Default: the newest that can be upgraded to.')
+    download.set_defaults(run=run_download)
+    output.add_format(download)
+    history = commands.add_parser(
+        'history', help='Show what was installed and upgraded, and how it '
+                        'went.')
+    history.set_defaults(run=run_history)
+    output.add_format(history)
+    _add_slots(commands)
+
+
+def _add_slots(commands: argparse._SubParsersAction[argparse.ArgumentParser],
+               ) -> None:
+    slots = commands.add_parser(
+        'slots', help='The releases that are installed here.')
+    which = slots.add_subparsers(required=True, metavar='COMMAND')
+    for name, function, help in (
+            ('list', run_list, 'Show the slots, and which is in use.'),
+            ('build', run_build, 'Build a slot from a downloaded archive; '
+                                 'it is not used yet.'),
+            ('verify', run_verify, 'Compare a slot with what was built.'),
+            ('path', run_path, 'Print the path of the current slot, to start '
+                               'a service from.'),
+            ('collect', run_collect, 'Remove old slots.')):
+        parser = which.add_parser(name, help=help, description=help)
+        parser.set_defaults(run=function)
+        if name in ('list', 'build', 'collect'):
+            output.add_format(parser)
+        if name == 'build':
+            parser.add_argument('archive', type=Path, metavar='ARCHIVE')
+        if name == 'verify':
+            parser.add_argument('version', metavar='VERSION')
+        if name == 'collect':
+            parser.add_argument(
+                '--keep', type=int, metavar='NUMBER', dest='keep_slots',
+                help='How many to keep besides the current and the previous '
+                     'one (default: keep_slots of the configuration).')
+
+
+def _slots(found: settings.Settings) -> slots_module.Slots:
+    return slots_module.Slots(
+        Path(found.slots_directory),
+        building.Builder(found.uv, found.python))
+
+
+def _client(found: settings.Settings) -> updater.Client:
+    current = _slots(found).current()
+    return updater.Client(found, current.release if current else None)
+
+
+def run_check(arguments: argparse.Namespace,
+              found: settings.Settings) -> int:
+    """Show what the channel offers."""
+    status = _client(found).check(arguments.accept_clock)
+    installed = status.installed.version if status.installed else None
+    following = status.next.version if status.next else None
+    if arguments.format == 'json':
+        output.record(arguments, {
+            'channel': status.channel, 'installed': installed,
+            'next': following, 'warning': status.warning or None,
+            'releases': [{'version': offer.release.version,
+                          'number': offer.release.number,
+                          'minimum': offer.release.minimum,
+                          'database': list(offer.release.database),
+                          'refusal': offer.refusal or None}
+                         for offer in status.offers]})
+    else:
+        output.table(arguments, ('version', 'number', 'database', 'note'), [
+            (offer.release.version, offer.release.number,
+             offer.release.database, offer.refusal or (
+                 'installed' if offer.release == status.installed else
+                 'next' if offer.release == status.next else ''))
+            for offer in status.offers])
+    if status.warning:
+        output.say(status.warning)
+        return ATTENTION
+    return 0
+
+
+def run_download(arguments: argparse.Namespace,
+                 found: settings.Settings) -> int:
+    """Download a release."""
+    bar = output.Bar(sys.stderr)
+    try:
+        path = _client(found).download(arguments.version, bar)
+    finally:
+        bar.close()
+    if path is None:
+        output.say('there is nothing newer than what is installed')
+    output.record(arguments, {'archive': str(path) if path else None})
+    return 0
+
+
+def run_history(arguments: argparse.Namespace,
+                found: settings.Settings) -> int:
+    """Show the journal."""
+    upgrades = journal.Journal(
+        home.Home(Path(found.state_directory))).history()
+    output.table(arguments, ('number', 'time', 'what', 'event', 'step',
+                             'details'), [
+        (upgrade.number, time.strftime(
+            '%Y-%m-%dT%H:%M:%SZ', time.gmtime(record.time)), upgrade.kind,
+         record.event, record.step, ', '.join(
+             f'{name}={value}' for name, value in record.details.items()))
+        for upgrade in upgrades for record in upgrade.records])
+    return 0
+
+
+def run_list(arguments: argparse.Namespace, found: settings.Settings) -> int:
+    """Show the slots."""
+    slots = _slots(found)
+    current, previous = slots.current(), slots.previous()
+    output.table(arguments, ('version', 'number', 'python', 'use', 'path'), [
+        (slot.release.version, slot.release.number, slot.seal.python,
+         'current' if slot == current else
+         'previous' if slot == previous else None, str(slot.path))
+        for slot in slots.all()])
+    return 0
+
+
+def run_build(arguments: argparse.Namespace,
+              found: settings.Settings) -> int:
+    """Build a slot."""
+    slot = _slots(found).build(arguments.archive)
+    output.record(arguments, {'version': slot.release.version,
+                              'path': str(slot.path)})
+    return 0
+
+
+def run_verify(arguments: argparse.Namespace,
+               found: settings.Settings) -> int:
+    """Compare a slot with what was built."""
+    slot = _slots(found).get(arguments.version)
+    if slot is None:
+        raise exceptions.SlotError(
+            f'{arguments.version} is not installed, or not whole')
+    slot.verify()
+    return 0
+
+
+def run_path(arguments: argparse.Namespace, found: settings.Settings) -> int:
+    """Print the path of the current slot."""
+    slot = _slots(found).current()
+    if slot is None:
+        raise exceptions.SlotError('no release is in use here')
+    sys.stdout.write(f'{slot.path}\n')
+    return 0
+
+
+def run_collect(arguments: argparse.Namespace,
+                found: settings.Settings) -> int:
+    """Remove old slots."""
+    output.table(arguments, ('removed',), [
+        (name,) for name in _slots(found).collect(found.keep_slots)])
+    return 0

@@ -1,0 +1,102 @@
+"""What ``easystack-image-ota`` prints: tables, JSON, and how far it is."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import json
+import sys
+import time
+from typing import Any, TextIO
+
+_MIB = 1024 * 1024
+_WIDTH = 30
+#: Seconds from one line to the next, where there is no terminal.
+_EVERY = 10.0
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a format."""
+    parser.add_argument(
+        '-f', '--format', choices=('table', 'json'), default='table',
+        help='How to print it (default: table).')
+
+
+def table(arguments: argparse.Namespace, names: Sequence[str],
+          rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows, with a name for each column.
+
+    Where there is nothing, JSON has null, and a table nothing.
+    """
+    if arguments.format == 'json':
+        _print(json.dumps([dict(zip(names, row, strict=True))
+                           for row in rows], indent=2))
+        return
+    lines = [list(names), *([_cell(value) for value in row]
+                            for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        _print('  '.join(text.ljust(width) for text, width in zip(
+            line, widths, strict=True)).rstrip())
+
+
+def record(arguments: argparse.Namespace, values: dict[str, Any]) -> None:
+    """Print values by their names."""
+    if arguments.format == 'json':
+        _print(json.dumps(values, indent=2))
+        return
+    width = max(map(len, values))
+    for name, value in values.items():
+        _print(f'{name.ljust(width)}  {_cell(value)}'.rstrip())
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ', '.join(map(_cell, value))
+    return '' if value is None else str(value)
+
+
+def say(text: str) -> None:
+    """Tell an operator something, on stderr."""
+    sys.stderr.write(f'easystack-image-ota: {text}\n')
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + '\n')
+
+
+class Bar:
+    """Shows how far a download is: a bar, or a line now and then.
+
+    rich draws nicer ones, but is not where this runs.
+
+    :param stream: usually stderr
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._next = time.monotonic() + (0 if self._terminal else _EVERY)
+        self._drawn = False
+
+    def __call__(self, done: int, size: int) -> None:
+        """Hear that ``done`` of ``size`` bytes are there."""
+        now = time.monotonic()
+        if now < self._next and not (self._drawn and done == size):
+            return
+        self._next = now + (0.2 if self._terminal else _EVERY)
+        share = done / size if size else 1.0
+        words = (f'{share:4.0%}  {done / _MIB:.1f} of {size / _MIB:.1f} MiB')
+        if self._terminal:
+            full = int(share * _WIDTH)
+            self._drawn = True
+            self._stream.write(f'\r[{"#" * full}{" " * (_WIDTH - full)}] '
+                               f'{words}')
+        else:
+            self._stream.write(f'downloading: {words.strip()}\n')
+        self._stream.flush()
+
+    def close(self) -> None:
+        """End the line of the bar."""
+        if self._drawn:
+            self._stream.write('\n')

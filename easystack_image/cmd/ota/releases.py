@@ -1,0 +1,260 @@
+"""``easystack-image-ota release``: the side that makes releases."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+import datetime
+from pathlib import Path
+import tempfile
+
+from easystack_image import exceptions
+from easystack_image.cmd.ota import output
+from easystack_image.ota import rehearsal
+from easystack_image.ota.release import build
+from easystack_image.ota.release import ceremony
+from easystack_image.ota.release import channels
+from easystack_image.ota.release import index
+from easystack_image.ota.release import keys
+from easystack_image.ota.release import publish
+from easystack_image.ota.release import repository as repositories
+
+ATTENTION = 3
+Function = Callable[[argparse.Namespace], int]
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
+        ) -> None:
+    """Add the commands."""
+    release = commands.add_parser(
+        'release', help='Make, sign and publish releases.')
+    which = release.add_subparsers(required=True, metavar='COMMAND')
+
+    def command(name: str, function: Function, help: str,
+                *arguments: str) -> argparse.ArgumentParser:
+        parser = which.add_parser(name, help=help, description=help)
+        parser.set_defaults(release=function)
+        for each in arguments:
+            _ARGUMENTS[each](parser)
+        return parser
+
+    command('key', run_key, 'Make a key: PATH, and PATH.pub beside it.',
+            'path')
+    command('init', run_init, 'Make a repository, to be signed.',
+            'repository', 'role', 'days')
+    command('build', run_build, 'Build the archive of a release.',
+            'folder', 'output')
+    command('add', run_add, 'Offer a release in a channel, to be signed.',
+            'repository', 'archive', 'channel')
+    command('revoke', run_revoke, 'Have nobody install releases any more, '
+            'to be signed.', 'repository', 'numbers', 'channel', 'reason')
+    command('floor', run_floor, 'Have nobody install releases below a number '
+            'any more, to be signed.', 'repository', 'number', 'channel')
+    command('rotate', run_rotate, 'Give roles other keys, to be signed.',
+            'repository', 'role')
+    command('renew', run_renew, 'Sign roles once more, to hold for longer.',
+            'repository', 'roles')
+    command('sign', run_sign, 'Sign all that is to be signed and a key may.',
+            'repository', 'key')
+    command('publish', run_publish, 'Publish what was signed; with nothing '
+            'to publish, have snapshot and timestamp hold for longer.',
+            'repository', 'key')
+    command('status', run_status, 'Show who signed what, and how long it '
+            'holds.', 'repository', 'warn', 'format')
+    command('rehearse', run_rehearse, 'Rehearse it all, with keys and a '
+            'repository that are thrown away.', 'keep')
+
+
+def _path(name: str, help: str) -> Callable[
+        [argparse.ArgumentParser], object]:
+    return lambda parser: parser.add_argument(
+        name, type=Path, metavar=name.upper(), help=help)
+
+
+_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], object]] = {
+    'path': _path('path', 'The new private key; only you may read it.'),
+    'repository': _path('repository', 'The folder of the repository.'),
+    'folder': _path('folder', 'With release.toml, requirements.lock, wheels '
+                              'and config.'),
+    'archive': _path('archive', 'What "release build" made.'),
+    'output': lambda parser: parser.add_argument(
+        '--output', type=Path, default=Path(), metavar='DIRECTORY',
+        help='Where to put the archive (default: here).'),
+    'role': lambda parser: parser.add_argument(
+        '--role', action='append', required=True, type=_role,
+        metavar='ROLE=N:KEY.pub,...', help='Have a role signed by N of these '
+        f'keys; once for each role: {", ".join(repositories.ROLES)}.'),
+    'days': lambda parser: parser.add_argument(
+        '--days', action='append', default=[], type=_days,
+        metavar='ROLE=DAYS', help='For how long the signatures of a role '
+        'hold (default: ' + ', '.join(
+            f'{role}={days}' for role, days
+            in repositories.EXPIRY.items()) + ').'),
+    'channel': lambda parser: parser.add_argument(
+        '--channel', choices=index.CHANNELS, required=True),
+    'numbers': lambda parser: parser.add_argument(
+        'numbers', type=int, nargs='+', metavar='NUMBER'),
+    'number': lambda parser: parser.add_argument(
+        'number', type=int, metavar='NUMBER'),
+    'reason': lambda parser: parser.add_argument(
+        '--reason', required=True, help='Is told to operators.'),
+    'roles': lambda parser: parser.add_argument(
+        'roles', nargs='+', choices=repositories.OFFLINE, metavar='ROLE'),
+    'key': lambda parser: parser.add_argument(
+        '--key', type=Path, action='append', required=True, metavar='PATH',
+        help='A private key; may be given again.'),
+    'warn': lambda parser: parser.add_argument(
+        '--warn-days', type=int, default=7, metavar='DAYS',
+        help='Exit with 3 if something expires within so many days '
+             '(default 7).'),
+    'format': output.add_format,
+    'keep': lambda parser: parser.add_argument(
+        '--keep', type=Path, metavar='DIRECTORY',
+        help='An empty directory to rehearse in, which stays.'),
+}
+
+
+def _role(text: str) -> tuple[str, int, list[Path]]:
+    role, _, rest = text.partition('=')
+    number, _, paths = rest.partition(':')
+    if role not in repositories.ROLES or not number.isdigit() or not paths:
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not ROLE=N:KEY.pub,... with one of the roles '
+            + ', '.join(repositories.ROLES))
+    return role, int(number), [Path(path) for path in paths.split(',')]
+
+
+def _days(text: str) -> tuple[str, int]:
+    role, _, days = text.partition('=')
+    if role not in repositories.ROLES or not days.isdigit() or not int(days):
+        raise argparse.ArgumentTypeError(f'{text!r} is not ROLE=DAYS')
+    return role, int(days)
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+def _repository(arguments: argparse.Namespace) -> repositories.Repository:
+    return repositories.Repository(arguments.repository)
+
+
+def _holders(roles: Iterable[tuple[str, int, list[Path]]],
+             ) -> dict[str, ceremony.Holders]:
+    return {role: ceremony.Holders(number, [
+        keys.load_public(path) for path in paths])
+        for role, number, paths in roles}
+
+
+def run_key(arguments: argparse.Namespace) -> int:
+    """Make a key."""
+    key = keys.create(arguments.path)
+    output.say(f'key {key.keyid}: {arguments.path} is secret, '
+               f'{arguments.path}{keys.PUBLIC} is not')
+    return 0
+
+
+def run_init(arguments: argparse.Namespace) -> int:
+    """Make a repository."""
+    ceremony.initialise(_repository(arguments), _holders(arguments.role),
+                        dict(arguments.days), _now())
+    return _tell_drafts(arguments)
+
+
+def run_build(arguments: argparse.Namespace) -> int:
+    """Build an archive."""
+    path = build.build(arguments.folder, arguments.output)
+    output.say(f'built {path}')
+    return 0
+
+
+def run_add(arguments: argparse.Namespace) -> int:
+    """Offer a release."""
+    channels.add(_repository(arguments), arguments.channel,
+                 arguments.archive, _now())
+    return _tell_drafts(arguments)
+
+
+def run_revoke(arguments: argparse.Namespace) -> int:
+    """Revoke releases."""
+    channels.revoke(_repository(arguments), arguments.channel,
+                    arguments.numbers, arguments.reason, _now())
+    return _tell_drafts(arguments)
+
+
+def run_floor(arguments: argparse.Namespace) -> int:
+    """Raise the floor of a channel."""
+    channels.raise_floor(_repository(arguments), arguments.channel,
+                         arguments.number, _now())
+    return _tell_drafts(arguments)
+
+
+def run_rotate(arguments: argparse.Namespace) -> int:
+    """Give roles other keys."""
+    ceremony.rotate(_repository(arguments), _holders(arguments.role), _now())
+    return _tell_drafts(arguments)
+
+
+def run_renew(arguments: argparse.Namespace) -> int:
+    """Have roles signed once more."""
+    ceremony.renew(_repository(arguments), arguments.roles, _now())
+    return _tell_drafts(arguments)
+
+
+def run_sign(arguments: argparse.Namespace) -> int:
+    """Sign drafts."""
+    for role, keyid in publish.sign(
+            _repository(arguments), [keys.load(path)
+                                     for path in arguments.key]):
+        output.say(f'signed {role} with key {keyid}')
+    return _tell_drafts(arguments)
+
+
+def _tell_drafts(arguments: argparse.Namespace) -> int:
+    for state in publish.states(_repository(arguments)):
+        if state.draft:
+            output.say(f'{state.role} {state.version}: {state.signed} of '
+                       f'{state.threshold} keys have signed it')
+    return 0
+
+
+def run_publish(arguments: argparse.Namespace) -> int:
+    """Publish what was signed."""
+    version = publish.publish(
+        _repository(arguments), [keys.load(path) for path in arguments.key],
+        _now())
+    output.say(f'published, as version {version}')
+    return 0
+
+
+def run_status(arguments: argparse.Namespace) -> int:
+    """Show who signed what, and how long it holds."""
+    states = list(publish.states(_repository(arguments)))
+    if not states:
+        raise exceptions.InvalidRelease(
+            f'{arguments.repository} is no repository: "release init" makes '
+            'one')
+    output.table(arguments, ('role', 'version', 'state', 'signed',
+                             'threshold', 'expires', 'days'), [
+        (state.role, state.version,
+         'draft' if state.draft else 'published', state.signed,
+         state.threshold, state.expires.strftime('%Y-%m-%dT%H:%M:%SZ'),
+         (state.expires - _now()).days) for state in states])
+    soon = [state.role for state in states
+            if (state.expires - _now()).days < arguments.warn_days]
+    if soon:
+        output.say('to be signed again soon: ' + ', '.join(soon))
+        return ATTENTION
+    return 0
+
+
+def run_rehearse(arguments: argparse.Namespace) -> int:
+    """Rehearse it all."""
+    with tempfile.TemporaryDirectory() as directory:
+        place = (arguments.keep or Path(directory)).resolve()
+        place.mkdir(parents=True, exist_ok=True)
+        if any(place.iterdir()):
+            raise exceptions.InvalidRelease(f'{place} is not empty')
+        for line in rehearsal.Rehearsal(place).run():
+            output.say(line)
+    return 0

@@ -1,0 +1,1 @@
+"""The updater's client: what is offered, and getting it, without trust."""

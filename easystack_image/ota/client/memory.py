@@ -1,0 +1,98 @@
+"""What the updater has seen, so that nobody can take it back: memory.json.
+
+TUF keeps a client from going back to older metadata, but not to an older
+release that is still listed; and what has expired is up to the clock.  So the
+updater remembers a floor for release numbers, which releases were revoked,
+and the latest time that it can be sure of.  None of them ever goes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import time
+
+from easystack_image import exceptions
+from easystack_image import fsio
+from easystack_image.ota import home as homes
+
+NAME = 'memory.json'
+FORMAT = 1
+_LIMIT = 16 * 1024 * 1024
+#: By how many seconds a clock may be corrected backwards.
+TOLERANCE = 300
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Memory:
+    """What was seen so far."""
+
+    #: A time that is certainly over, in seconds since 1970.
+    seen: int = 0
+    #: Releases below this number are not installed any more.
+    floor: int = 0
+    #: Why a release is not installed any more, by its number.
+    revoked: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+    def check_clock(self, now: float) -> None:
+        """Raise if the clock shows a time that is over.
+
+        What has expired could pass for valid then.
+
+        :raises easystack_image.exceptions.ClockSetBack: if it does
+        """
+        if now < self.seen - TOLERANCE:
+            raise exceptions.ClockSetBack(
+                f'the clock shows {_shown(now)}, but it was '
+                f'{_shown(self.seen)} already: set the clock right. If it '
+                'was wrong then and is right now, run "check '
+                '--accept-clock" once')
+
+    def learn(self, seen: float, floor: int,
+              revoked: Mapping[int, str]) -> Memory:
+        """Return it with what is new; nothing is unlearned."""
+        return Memory(max(self.seen, int(seen)), max(self.floor, floor),
+                      {**revoked, **self.revoked})
+
+
+def _shown(seconds: float) -> str:
+    return time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(seconds))
+
+
+def load(home: homes.Home) -> Memory:
+    """Return what was seen; nothing, if the updater never ran.
+
+    :raises easystack_image.exceptions.JournalError: if it is damaged
+    """
+    with home.directory('') as fd:
+        try:
+            data = fsio.read_file(NAME, fd, _LIMIT)
+        except FileNotFoundError:
+            return Memory()
+    try:
+        record = json.loads(data)
+        if record['format'] == FORMAT:
+            return Memory(int(record['seen']), int(record['floor']), {
+                int(number): str(reason) for number, reason
+                in record['revoked'].items()})
+        reason = f'it has format {record["format"]!r}'
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = repr(error)
+    raise exceptions.JournalError(
+        f'{home.path / NAME} is damaged ({reason}): without it, this machine '
+        'could be given old releases. Restore it, or remove it if you are '
+        'sure that nobody tampered with it')
+
+
+def save(home: homes.Home, memory: Memory) -> None:
+    """Remember, durably, in one step."""
+    if memory == load(home):
+        return
+    data = json.dumps({
+        'format': FORMAT, 'seen': memory.seen, 'floor': memory.floor,
+        'revoked': {str(number): reason for number, reason
+                    in sorted(memory.revoked.items())}},
+        indent=1).encode() + b'\n'
+    with home.directory('') as fd:
+        fsio.replace_file(NAME, data, fd)

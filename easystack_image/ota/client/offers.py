@@ -1,0 +1,77 @@
+"""Which of the releases that a channel offers this machine may install.
+
+Decided without asking or writing anything, so that it can be tested in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import dataclasses
+
+from easystack_image import exceptions
+from easystack_image.ota.client import memory as memories
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.release import index as indexes
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Offer:
+    """A release of the channel."""
+
+    release: declarations.Declaration
+    #: Why it must not be installed here, or ''.
+    refusal: str = ''
+
+
+def judge(index: indexes.Index, memory: memories.Memory,
+          installed: declarations.Declaration | None) -> list[Offer]:
+    """Return all that a channel offers, the newest first.
+
+    :param installed: the release that is in use here, if there is one
+    """
+    return [Offer(each, _refusal(each, memory, installed))
+            for each in reversed(index.releases)]
+
+
+def _refusal(release: declarations.Declaration, memory: memories.Memory,
+             installed: declarations.Declaration | None) -> str:
+    if release.number in memory.revoked:
+        return f'it is revoked: {memory.revoked[release.number]}'
+    if release.number < memory.floor:
+        return (f'its number is below {memory.floor}, the lowest that may '
+                'still be installed here')
+    if installed is not None and installed.number < release.minimum:
+        return (f'it can be upgraded to from number {release.minimum} on '
+                f'only, and {installed} is installed: install one in between '
+                'first')
+    return ''
+
+
+def choose(offers: Sequence[Offer], version: str | None,
+           installed: declarations.Declaration | None,
+           ) -> declarations.Declaration | None:
+    """Return the release to install.
+
+    :param version: which it has to be; None for the newest that may be
+    :returns: None if nothing newer than what is installed may be
+    :raises easystack_image.exceptions.RefusedRelease: if the one that was
+        asked for must not be installed, or is none
+    """
+    for offer in offers:
+        if version is None:
+            if not offer.refusal and (
+                    installed is None
+                    or offer.release.number > installed.number):
+                return offer.release
+        elif offer.release.version == version:
+            if offer.refusal:
+                raise exceptions.RefusedRelease(
+                    f'release {offer.release} must not be installed: '
+                    f'{offer.refusal}')
+            return offer.release
+    if version is not None:
+        known = ', '.join(each.release.version for each in offers)
+        raise exceptions.RefusedRelease(
+            f'the channel has no release {version[:80]!r}; it has: '
+            f'{known or "none"}')
+    return None

@@ -1,0 +1,115 @@
+"""The updater's directory: what it has to remember over crashes.
+
+::
+
+    lock          held by the process that changes anything in here
+    memory.json   the highest that was seen, see client/memory.py
+    metadata/     of the repository, as it was trusted last
+    downloads/    archives, and the begun ones (SHA256.part)
+    journal/      of the upgrades, see journal.py
+    scratch/      of the process that holds the lock; means nothing later
+
+All of it belongs to its owner alone, and all changes are durable in an order
+that leaves either the old or the new.  The directory of the slots is locked
+the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import errno
+import fcntl
+import os
+from pathlib import Path
+import shutil
+
+from easystack_image import exceptions
+from easystack_image import fsio
+
+LOCK = 'lock'
+SCRATCH = 'scratch'
+_ABOVE = 0o755
+
+
+class Home:
+    """The directory.
+
+    :param path: is made, with what is in it, when it is used first
+    :param mode: of the directories that are made
+    """
+
+    def __init__(self, path: Path, mode: int = fsio.DIRECTORY_MODE) -> None:
+        self.path = path
+        self._mode = mode
+
+    @contextlib.contextmanager
+    def locked(self, part: str = '') -> Iterator[None]:
+        """Have the directory to ourselves, for a while.
+
+        Whoever dies lets go: see flock(2).
+
+        :param part: a directory in it, if it is only about that
+        :raises easystack_image.exceptions.AlreadyRunning: if another process
+            has it, without waiting
+        :raises OSError: if it cannot be made
+        """
+        path = self.path / part
+        make(path, self._mode)
+        fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+                     | os.O_NOFOLLOW, fsio.FILE_MODE)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise
+                raise exceptions.AlreadyRunning(
+                    f'{path} is in use: another easystack-image-ota '
+                    'runs; try again when it is done') from None
+            yield
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def directory(self, name: str) -> Iterator[int]:
+        """Open one of the directories; make it if need be.
+
+        :returns: its descriptor
+        """
+        make(self.path / name, self._mode)
+        fd = fsio.open_directory(str(self.path / name))
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Make an empty directory, which goes afterwards, or next time."""
+        path = self.path / SCRATCH
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(mode=fsio.DIRECTORY_MODE)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def make(path: Path, mode: int) -> None:
+    """Make a directory and those above it, durably; it may be there.
+
+    :param mode: of the directory itself; all may enter those above
+    :raises OSError: if it cannot be made
+    """
+    if path.is_dir():
+        return
+    make(path.parent, _ABOVE)
+    above = fsio.open_directory(str(path.parent))
+    try:
+        with contextlib.suppress(FileExistsError):
+            fsio.mkdir(path.name, above)
+        os.chmod(path.name, mode, dir_fd=above)
+        fsio.fsync(above)
+    finally:
+        os.close(above)

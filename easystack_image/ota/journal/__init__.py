@@ -1,0 +1,1 @@
+"""The journal of upgrades: what was begun and what was done, durably."""

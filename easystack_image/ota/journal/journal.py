@@ -1,0 +1,146 @@
+"""Reading and writing the journal.
+
+To read what happened, or to find out whether an upgrade did not end::
+
+    for upgrade in Journal(home).history(): ...
+
+To do an upgrade, or go on with it, which only one process at a time can::
+
+    with Journal(home).writer() as writer:
+        upgrade = writer.unfinished or writer.open(Kind.UPGRADE, '1', '2')
+        if upgrade.event(Step.STAGE) is not Event.DONE:
+            writer.begin(Step.STAGE)
+            ...
+            writer.done(Step.STAGE, slot='/opt/easystack-image/slots/2')
+        writer.close(Outcome.COMMITTED)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import time
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image.ota import home as homes
+from easystack_image.ota.journal import chain
+from easystack_image.ota.journal.records import Event
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Outcome
+from easystack_image.ota.journal.records import Record
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.journal.records import Upgrade
+
+#: How often to look again while another process writes, and seconds between.
+_LOOKS, _PAUSE = 20, 0.05
+
+
+class Journal:
+    """The journal.
+
+    :param home: the updater's directory
+    """
+
+    def __init__(self, home: homes.Home) -> None:
+        self._home = home
+
+    def history(self) -> list[Upgrade]:
+        """Return all upgrades, the oldest first; nothing is changed.
+
+        :raises easystack_image.exceptions.JournalError: if it is damaged, or
+            a replay
+        """
+        for look in range(_LOOKS):
+            try:
+                return chain.Chain(self._home).read()[1]
+            except exceptions.JournalError:
+                # Perhaps somebody wrote a line right now.
+                if look == _LOOKS - 1:
+                    raise
+                time.sleep(_PAUSE)
+        return []
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[Writer]:
+        """Have the journal to ourselves, as long as an upgrade takes.
+
+        :raises easystack_image.exceptions.AlreadyRunning: if another process
+            upgrades
+        :raises easystack_image.exceptions.JournalError: if it is damaged, or
+            a replay
+        """
+        with self._home.locked(chain.DIRECTORY):
+            yield Writer(chain.Chain(self._home))
+
+
+class Writer:
+    """Writes the journal, for who has it locked.
+
+    What a crash left of a line that was not acknowledged is gone afterwards.
+    """
+
+    def __init__(self, files: chain.Chain) -> None:
+        self._files = files
+        self._upgrades = files.recover()
+
+    @property
+    def unfinished(self) -> Upgrade | None:
+        """The upgrade that did not end yet, or None."""
+        if self._upgrades and self._upgrades[-1].outcome is None:
+            return self._upgrades[-1]
+        return None
+
+    def open(self, kind: Kind, origin: str | None, target: str,
+             **details: Any) -> Upgrade:
+        """Begin an upgrade.
+
+        :param origin: the version in use, None for the first installation
+        :param target: the version that is to be in use afterwards
+        :raises easystack_image.exceptions.JournalError: if another did not
+            end
+        """
+        if self.unfinished is not None:
+            raise exceptions.JournalError(
+                f'the {self.unfinished.kind} to {self.unfinished.target} '
+                'did not end: resume it, or roll it back, first')
+        record = Record(time.time(), Event.OPENED, None, {
+            'kind': kind, 'origin': origin, 'target': target, **details})
+        upgrade = Upgrade(self._files.anchor.upgrade + 1, [record])
+        self._files.create(upgrade.number, record)
+        self._upgrades.append(upgrade)
+        return upgrade
+
+    def begin(self, step: Step, **details: Any) -> None:
+        """Write that a step is about to be done, or done once more."""
+        self._add(Event.BEGUN, step, details)
+
+    def done(self, step: Step, **details: Any) -> None:
+        """Write that a step is done."""
+        self._expect_begun(step)
+        self._add(Event.DONE, step, details)
+
+    def failed(self, step: Step, reason: str, **details: Any) -> None:
+        """Write that a step failed."""
+        self._expect_begun(step)
+        self._add(Event.FAILED, step, {'reason': reason, **details})
+
+    def close(self, outcome: Outcome, **details: Any) -> None:
+        """Write how the upgrade ended."""
+        self._add(Event.CLOSED, None, {'outcome': outcome, **details})
+
+    def _expect_begun(self, step: Step) -> None:
+        if self._open().event(step) is not Event.BEGUN:
+            raise exceptions.JournalError(f'{step} was not begun')
+
+    def _open(self) -> Upgrade:
+        if self.unfinished is None:
+            raise exceptions.JournalError('no upgrade is open')
+        return self.unfinished
+
+    def _add(self, event: Event, step: Step | None,
+             details: Mapping[str, Any]) -> None:
+        upgrade = self._open()
+        record = Record(time.time(), event, step, details)
+        self._files.append(record)
+        upgrade.records.append(record)

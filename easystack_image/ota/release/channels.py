@@ -1,0 +1,107 @@
+"""What a channel offers: adding releases, and revoking them.
+
+These make drafts, as :mod:`easystack_image.ota.release.ceremony` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import dataclasses
+import datetime
+from pathlib import Path
+from typing import Any
+
+from tuf.api.metadata import Metadata
+from tuf.api.metadata import TargetFile
+
+from easystack_image import exceptions
+from easystack_image.ota.release import archive
+from easystack_image.ota.release import ceremony
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.release import index as indexes
+from easystack_image.ota.release.repository import Repository
+
+
+def add(repository: Repository, channel: str, path: Path,
+        now: datetime.datetime) -> declarations.Declaration:
+    """Offer a release in a channel; its archive is copied.
+
+    :raises easystack_image.exceptions.InvalidRelease: if the archive is not
+        as it should be, or there is another release of this number or version
+    """
+    declaration = archive.inspect(path)
+    draft, index = read(repository, channel)
+    same = [each for each in index.releases if declaration.number ==
+            each.number or declaration.version == each.version]
+    if same and same != [declaration]:
+        raise exceptions.InvalidRelease(
+            f'{channel} has release {same[0]} already; {path} is another: '
+            'give it a version and a number of its own')
+    if declaration.number in index.all_revoked():
+        raise exceptions.InvalidRelease(
+            f'release {declaration} is revoked in {channel}')
+    target = TargetFile.from_file(f'{channel}/{declaration.archive}',
+                                  str(path), ['sha256'])
+    draft.signed.targets[target.path] = target
+    repository.link(path, repository.staged / 'targets' /
+                    indexes.location(target.path,
+                                          target.hashes['sha256']))
+    _stage(repository, draft, _with(index, declaration), now)
+    return declaration
+
+
+def _with(index: indexes.Index, declaration: declarations.Declaration,
+          ) -> indexes.Index:
+    releases = {each.number: each for each in index.releases}
+    releases[declaration.number] = declaration
+    return dataclasses.replace(index, releases=tuple(
+        releases[number] for number in sorted(releases)))
+
+
+def revoke(repository: Repository, channel: str, numbers: Iterable[int],
+           reason: str, now: datetime.datetime) -> None:
+    """Have nobody install some releases any more.
+
+    :param reason: told to whoever asks for one of them
+    """
+    draft, index = read(repository, channel)
+    revoked = dict(index.revoked)
+    revoked.update(dict.fromkeys(numbers, reason))
+    _stage(repository, draft, dataclasses.replace(
+        index, revoked=revoked), now)
+
+
+def raise_floor(repository: Repository, channel: str, number: int,
+                now: datetime.datetime) -> None:
+    """Have nobody install releases below a number any more.
+
+    :raises easystack_image.exceptions.InvalidRelease: if it was higher
+    """
+    draft, index = read(repository, channel)
+    if number < index.floor:
+        raise exceptions.InvalidRelease(
+            f'the floor of {channel} is {index.floor}; it is never lowered')
+    _stage(repository, draft, dataclasses.replace(index, floor=number), now)
+
+
+def _stage(repository: Repository, draft: Metadata[Any],
+           index: indexes.Index, now: datetime.datetime) -> None:
+    ceremony.put_index(repository, draft, index, now)
+    repository.stage(index.channel, draft, now)
+
+
+def read(repository: Repository, channel: str,
+         ) -> tuple[Metadata[Any], indexes.Index]:
+    """Return what a channel offers, drafts included, and its index.
+
+    :raises easystack_image.exceptions.InvalidRelease: if there is none
+    """
+    metadata = repository.latest(channel)
+    path = f'{channel}/{indexes.NAME}'
+    name = indexes.location(
+        path, metadata.signed.targets[path].hashes['sha256'])
+    for place in (repository.staged / 'targets', repository.targets):
+        if (place / name).exists():
+            return metadata, indexes.load((place / name).read_bytes(),
+                                          channel)
+    raise exceptions.InvalidRelease(f'{repository.targets / name} is lacking')

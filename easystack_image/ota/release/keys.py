@@ -1,0 +1,102 @@
+"""Keys that releases are signed with: Ed25519, one key per file.
+
+A private key is PKCS#8 in PEM, in a file that nobody but its owner may read;
+its public half lies beside it, in JSON as TUF has it, with ``.pub`` at the
+end of the name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from securesystemslib.signer import Key
+
+from easystack_image import exceptions
+
+if TYPE_CHECKING:
+    from securesystemslib.signer import CryptoSigner
+
+PUBLIC = '.pub'
+
+
+def create(path: Path) -> Key:
+    """Make a key; return its public half.
+
+    :param path: of the private half, which must not exist yet
+    :raises easystack_image.exceptions.NotSigned: if the package cryptography
+        is not there
+    :raises OSError: if a file exists already, or cannot be written
+    """
+    from securesystemslib import exceptions as errors
+    from securesystemslib.signer import CryptoSigner
+
+    try:
+        signer = CryptoSigner.generate_ed25519()
+    except errors.UnsupportedLibraryError:
+        raise exceptions.NotSigned(
+            'keys need the package cryptography: install '
+            '"easystack-image[ota-release]"') from None
+    public = {'keyid': signer.public_key.keyid,
+              **signer.public_key.to_dict()}
+    _write(path, signer.private_bytes, 0o600)
+    _write(_public(path), json.dumps(public, indent=1).encode() + b'\n',
+           0o644)
+    return signer.public_key
+
+
+def _public(path: Path) -> Path:
+    return path.with_name(path.name + PUBLIC)
+
+
+def _write(path: Path, data: bytes, mode: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC,
+                 mode)
+    with os.fdopen(fd, 'wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+
+
+def load(path: Path) -> CryptoSigner:
+    """Return what signs with a private key.
+
+    :raises easystack_image.exceptions.NotSigned: if it is none, or others
+        can read it
+    :raises OSError: if it cannot be read
+    """
+    from securesystemslib.signer import CryptoSigner
+
+    with path.open('rb') as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if mode & 0o077:
+            raise exceptions.NotSigned(
+                f'{path}: others may read this key (mode {mode & 0o777:o}). '
+                'Whoever can has to be taken for somebody who did: replace '
+                'the key, or run "chmod 600" if you are sure')
+    try:
+        # What it says of an unusable file may have parts of it.
+        signer = CryptoSigner.from_priv_key_uri(
+            f'file2:{path.resolve()}', load_public(_public(path)))
+        if isinstance(signer, CryptoSigner):
+            return signer
+    except (ValueError, TypeError):
+        pass
+    raise exceptions.NotSigned(f'{path} is no private key in PEM') from None
+
+
+def load_public(path: Path) -> Key:
+    """Return a public key.
+
+    :raises easystack_image.exceptions.NotSigned: if it is none
+    :raises OSError: if it cannot be read
+    """
+    try:
+        record = json.loads(path.read_bytes())
+        return Key.from_dict(record.pop('keyid'), record)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise exceptions.NotSigned(
+            f'{path} is no public key: it should be the file '
+            f'{PUBLIC} that was made with the key ({error!r})') from None

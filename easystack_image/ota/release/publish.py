@@ -1,0 +1,186 @@
+"""Signing drafts, telling what they lack, and publishing them.
+
+What is published appears in an order in which a client never sees a part: the
+targets, then the metadata that names them, and ``timestamp.json``, which
+names all of it, last.  Who is cut short does it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+import datetime
+from typing import Any
+
+from securesystemslib.signer import Signer
+from tuf.api.metadata import Metadata
+from tuf.api.metadata import MetaFile
+from tuf.api.metadata import Snapshot
+from tuf.api.metadata import Timestamp
+
+from easystack_image import exceptions
+from easystack_image.ota.release import index as indexes
+from easystack_image.ota.release import repository as repositories
+from easystack_image.ota.release.repository import Repository
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """How a role is."""
+
+    role: str
+    version: int
+    expires: datetime.datetime
+    #: How many keys have signed, and how many have to; for a root that is to
+    #: follow another, whichever of the two asks for more.
+    signed: int
+    threshold: int
+    #: Whether it waits to be published.
+    draft: bool
+
+
+def sign(repository: Repository, signers: Sequence[Signer],
+         ) -> list[tuple[str, str]]:
+    """Sign the drafts with the keys that may.
+
+    :returns: pairs of a role and the id of the key that signed it
+    :raises easystack_image.exceptions.NotSigned: if there was nothing to
+        sign for a key
+    """
+    done = []
+    for role in repository.drafts():
+        draft = repository.latest(role)
+        allowed = _keyids(repository, role)
+        for signer in signers:
+            if signer.public_key.keyid in allowed:
+                draft.sign(signer, append=True)
+                done.append((role, signer.public_key.keyid))
+        repository.write(repository.staged / f'{role}.json',
+                         draft.to_bytes())
+    for signer in signers:
+        keyid = signer.public_key.keyid
+        if keyid not in [each for _, each in done]:
+            raise exceptions.NotSigned(
+                f'key {keyid} may sign none of the drafts '
+                f'({", ".join(repository.drafts()) or "there are none"})')
+    return done
+
+
+def _keyids(repository: Repository, role: str) -> set[str]:
+    """Return the ids of the keys that a signature of a role may be of."""
+    found = set(_delegator(repository, role).get_delegated_role(role).keyids)
+    before = repository.published(repositories.ROOT)
+    if role == repositories.ROOT and before is not None:
+        found |= set(before.signed.roles[role].keyids)
+    return found
+
+
+def _delegator(repository: Repository, role: str) -> Any:
+    return repository.latest(
+        repositories.TARGETS if role in indexes.CHANNELS
+        else repositories.ROOT).signed
+
+
+def states(repository: Repository) -> Iterator[State]:
+    """Yield how each role is."""
+    for role in repositories.ROLES:
+        metadata = repository.draft(role) or repository.published(role)
+        if metadata is not None:
+            yield _state(repository, role, metadata)
+
+
+def _state(repository: Repository, role: str, metadata: Metadata[Any],
+           ) -> State:
+    draft = repository.draft(role) is not None
+    results = [_delegator(repository, role)]
+    before = repository.published(repositories.ROOT)
+    if role == repositories.ROOT and draft and before is not None:
+        results.append(before.signed)
+    results = [each.get_verification_result(
+        role, metadata.signed_bytes, metadata.signatures)
+        for each in results]
+    worst = min(results, key=lambda each: len(each.signed) - each.threshold)
+    return State(role, metadata.signed.version, metadata.signed.expires,
+                 len(worst.signed), worst.threshold, draft)
+
+
+def publish(repository: Repository, signers: Iterable[Signer],
+            now: datetime.datetime) -> int:
+    """Publish the drafts, or nothing but signatures that hold for longer.
+
+    :param signers: with the keys of snapshot and timestamp
+    :returns: the version of ``timestamp.json``
+    :raises easystack_image.exceptions.NotSigned: if signatures are lacking
+    """
+    keys = {signer.public_key.keyid: signer for signer in signers}
+    _check(repository, keys)
+    snapshot = repository.published(repositories.SNAPSHOT) or Metadata(
+        Snapshot())
+    timestamp = repository.published(repositories.TIMESTAMP) or Metadata(
+        Timestamp())
+    root = repository.latest(repositories.ROOT).signed
+    changed = {role: repository.latest(role) for role in repository.drafts()
+               if role != repositories.ROOT}
+    for role, metadata in changed.items():
+        snapshot.signed.meta[f'{role}.json'] = _described(metadata)
+    _renew(repository, repositories.SNAPSHOT, snapshot, root, keys, now)
+    timestamp.signed.snapshot_meta = _described(snapshot)
+    _renew(repository, repositories.TIMESTAMP, timestamp, root, keys, now)
+    _write(repository, {**changed, repositories.SNAPSHOT: snapshot},
+           timestamp)
+    version: int = timestamp.signed.version
+    return version
+
+
+def _check(repository: Repository, keys: dict[str, Signer]) -> None:
+    """Raise unless the signatures suffice."""
+    for state in states(repository):
+        if state.draft and state.signed < state.threshold:
+            raise exceptions.NotSigned(
+                f'{state.role} is signed by {state.signed} of the '
+                f'{state.threshold} keys that it takes: have others run '
+                '"release sign"')
+    for role in repositories.ONLINE:
+        held = _delegator(repository, role).get_delegated_role(role)
+        found = len(set(held.keyids).intersection(keys))
+        if found < held.threshold:
+            raise exceptions.NotSigned(
+                f'{role} takes {held.threshold} of its keys; {found} were '
+                'given with --key')
+
+
+def _described(metadata: Metadata[Any]) -> MetaFile:
+    return MetaFile.from_data(metadata.signed.version, metadata.to_bytes(),
+                              ['sha256'])
+
+
+def _renew(repository: Repository, role: str, metadata: Metadata[Any],
+           root: Any, keys: dict[str, Signer],
+           now: datetime.datetime) -> None:
+    before = repository.published(role)
+    metadata.signed.version = before.signed.version + 1 if before else 1
+    metadata.signed.expires = repository.expires(role, now)
+    metadata.signatures.clear()
+    for keyid in root.get_delegated_role(role).keyids:
+        if keyid in keys:
+            metadata.sign(keys[keyid], append=True)
+
+
+def _write(repository: Repository, changed: dict[str, Metadata[Any]],
+           timestamp: Metadata[Any]) -> None:
+    staged = repository.staged / 'targets'
+    for path in sorted(staged.rglob('*')):
+        target = repository.targets / path.relative_to(staged)
+        if path.is_file() and not target.exists():
+            repository.link(path, target)
+    root = repository.draft(repositories.ROOT)
+    # A client needs the root before anything that its new keys signed.
+    ordered = [*([(repositories.ROOT, root)] if root else []),
+               *changed.items()]
+    for role, metadata in ordered:
+        repository.write(repository.metadata /
+                         f'{metadata.signed.version}.{role}.json',
+                         metadata.to_bytes())
+    repository.write(repository.metadata / 'timestamp.json',
+                     timestamp.to_bytes())
+    repository.discard()

@@ -1,0 +1,190 @@
+"""The folder of a TUF repository: what is published, and what is in work.
+
+::
+
+    DIR/public/metadata/    N.root.json, N.targets.json, N.stable.json,
+                            N.candidate.json, N.snapshot.json, timestamp.json
+    DIR/public/targets/     CHANNEL/SHA256.index.json, the list of a channel,
+                            and CHANNEL/SHA256.easystack-image-VERSION.tar
+    DIR/staged/             ROLE.json and targets/..., not yet published
+    DIR/expiry.json         for how many days each role's signatures hold
+
+``public`` is what a web server or a USB stick gets, as it is.  The roles are
+those of the TUF specification (https://theupdateframework.github.io); the
+role ``targets`` signs nothing itself but delegates the two channels, each to
+keys of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+import contextlib
+import datetime
+import json
+import os
+from pathlib import Path
+import shutil
+from typing import Any
+
+from tuf.api import exceptions as tuf_errors
+from tuf.api.metadata import Metadata
+from tuf.api.metadata import Root
+from tuf.api.metadata import Snapshot
+from tuf.api.metadata import Targets
+from tuf.api.metadata import Timestamp
+
+from easystack_image import exceptions
+from easystack_image import fsio
+from easystack_image.ota.release import index as indexes
+
+ROOT, TARGETS, SNAPSHOT, TIMESTAMP = (
+    Root.type, Targets.type, Snapshot.type, Timestamp.type)
+#: Signed by people, in this order.
+OFFLINE = (ROOT, TARGETS, *indexes.CHANNELS)
+#: Signed whenever something is published.
+ONLINE = (SNAPSHOT, TIMESTAMP)
+ROLES = (*OFFLINE, *ONLINE)
+#: Days.
+EXPIRY = {ROOT: 365, TARGETS: 365, 'stable': 180, 'candidate': 90,
+          SNAPSHOT: 14, TIMESTAMP: 14}
+_LIMIT = 16 * 1024 * 1024
+
+
+class Repository:
+    """Reads and writes the folder.
+
+    :param root: the folder, ``DIR`` above
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.metadata = root / 'public' / 'metadata'
+        self.targets = root / 'public' / 'targets'
+        self.staged = root / 'staged'
+
+    def published(self, role: str) -> Metadata[Any] | None:
+        """Return what is published of a role, or None.
+
+        :raises easystack_image.exceptions.InvalidRelease: if it cannot be
+            understood
+        """
+        if role == ROOT:
+            number = max((int(path.name.partition('.')[0]) for path in
+                          self.metadata.glob('*.root.json')), default=0)
+            return _read(self.metadata / f'{number}.root.json')
+        timestamp = _read(self.metadata / 'timestamp.json')
+        if timestamp is None or role == TIMESTAMP:
+            return timestamp
+        version = timestamp.signed.snapshot_meta.version
+        snapshot = _read(self.metadata / f'{version}.snapshot.json')
+        if snapshot is None or role == SNAPSHOT:
+            return snapshot
+        known = snapshot.signed.meta.get(f'{role}.json')
+        return _read(self.metadata / f'{known.version}.{role}.json') if (
+            known) else None
+
+    def draft(self, role: str) -> Metadata[Any] | None:
+        """Return what is staged of a role, or None."""
+        return _read(self.staged / f'{role}.json')
+
+    def latest(self, role: str) -> Metadata[Any]:
+        """Return the draft of a role, or what is published.
+
+        :raises easystack_image.exceptions.InvalidRelease: if there is neither
+        """
+        found = self.draft(role) or self.published(role)
+        if found is None:
+            raise exceptions.InvalidRelease(
+                f'{self.root} has no role {role}: is it a repository? '
+                '"release init" makes one')
+        return found
+
+    def stage(self, role: str, draft: Metadata[Any],
+              now: datetime.datetime) -> None:
+        """Write a draft; whatever signatures it had are void.
+
+        :param draft: a published one, or a draft, changed
+        """
+        before = self.published(role)
+        draft.signed.version = before.signed.version + 1 if before else 1
+        draft.signed.expires = self.expires(role, now)
+        draft.signatures.clear()
+        self.write(self.staged / f'{role}.json', draft.to_bytes())
+
+    def expires(self, role: str, now: datetime.datetime,
+                ) -> datetime.datetime:
+        """Return until when what is signed now holds."""
+        days: int = json.loads(
+            (self.root / 'expiry.json').read_bytes())[role]
+        return (now + datetime.timedelta(days=days)).replace(microsecond=0)
+
+    def write_expiry(self, days: Mapping[str, int]) -> None:
+        """Remember for how many days each role's signatures hold."""
+        self.write(self.root / 'expiry.json', json.dumps(
+            {**EXPIRY, **days}, indent=1).encode() + b'\n')
+
+    def drafts(self) -> Iterator[str]:
+        """Yield the roles that have a draft."""
+        for role in OFFLINE:
+            if (self.staged / f'{role}.json').exists():
+                yield role
+
+    def discard(self) -> None:
+        """Remove all drafts, durably."""
+        if self.staged.exists():
+            shutil.rmtree(self.staged)
+            with _directory(self.root) as fd:
+                fsio.fsync(fd)
+
+    def write(self, path: Path, data: bytes, mode: int = 0o644) -> None:
+        """Replace a file in one step, durably; make its directories."""
+        self._make(path.parent)
+        with _directory(path.parent) as fd:
+            fsio.replace_file(path.name, data, fd)
+            os.chmod(path.name, mode, dir_fd=fd)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Have a file appear at another place, too, whole and durable."""
+        self._make(target.parent)
+        unfinished = target.with_name(f'{target.name}{fsio.NEW}')
+        unfinished.unlink(missing_ok=True)
+        shutil.copyfile(source, unfinished)
+        os.chmod(unfinished, 0o644)
+        with unfinished.open('rb') as file:
+            fsio.fsync(file.fileno())
+        with _directory(target.parent) as fd:
+            fsio.rename(unfinished.name, target.name, fd, fd)
+            fsio.fsync(fd)
+
+    def _make(self, directory: Path) -> None:
+        if directory.is_dir():
+            return
+        self._make(directory.parent)
+        directory.mkdir(exist_ok=True)
+        with _directory(directory.parent) as fd:
+            fsio.fsync(fd)
+
+
+@contextlib.contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    fd = fsio.open_directory(str(path))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _read(path: Path) -> Metadata[Any] | None:
+    try:
+        with path.open('rb') as file:
+            data = file.read(_LIMIT)
+    except FileNotFoundError:
+        return None
+    try:
+        return Metadata.from_bytes(data)
+    except tuf_errors.RepositoryError as error:
+        raise exceptions.InvalidRelease(
+            f'{path} cannot be understood: {error}') from None
+    except ValueError as error:
+        raise exceptions.InvalidRelease(
+            f'{path} cannot be understood: {error}') from None

@@ -1,0 +1,173 @@
+"""The updater's configuration: ``/etc/easystack-image/ota.conf``.
+
+It is written as oslo.config's files are, in the group ``[easystack_ota]``,
+and read without oslo.config, which the updater's environment does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import configparser
+import dataclasses
+from pathlib import Path
+import re
+import textwrap
+from typing import Any
+from urllib import parse
+
+from easystack_image import exceptions
+from easystack_image.ota.release import index
+
+GROUP = 'easystack_ota'
+FILE = Path('/etc/easystack-image/ota.conf')
+MIB = 1024 * 1024
+SCHEMES = ('https', 'http', 'file')
+
+
+def _option(default: object, help: str, **limits: object) -> Any:
+    return dataclasses.field(default=default,
+                             metadata={'help': help, **limits})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the configuration has.
+
+    :raises easystack_image.exceptions.ConfigurationError: naming the option
+    """
+
+    repository: str = _option(
+        '', 'Where releases come from: the URL (https, http or file) of the '
+        'folder that holds metadata/ and targets/.')
+    channel: str = _option(
+        'stable', 'The releases to choose from: stable or candidate.',
+        choices=index.CHANNELS)
+    trusted_root: str = _option(
+        '/etc/easystack-image/root.json',
+        'The first root.json of the repository, got by a way that can be '
+        'trusted. All trust begins with it.')
+    state_directory: str = _option(
+        '/var/lib/easystack-image/ota',
+        'Where the updater keeps what it has to remember, and downloads.')
+    slots_directory: str = _option(
+        '/opt/easystack-image',
+        'Where releases are installed, each in a slot of its own.')
+    keep_slots: int = _option(
+        2, 'How many slots to keep besides the current and the previous one.',
+        min=0, max=100)
+    uv: str = _option(
+        'uv', 'The program uv, which builds slots: a path, or a name to look '
+        'for in PATH.')
+    python: str = _option(
+        'python3', 'The Python that slots are built with: a path, or a name '
+        'to look for in PATH.')
+    proxy: str = _option(
+        '', 'URL of a proxy for the repository. Default: what http_proxy, '
+        'https_proxy and no_proxy say.')
+    ca_file: str = _option(
+        '', 'Certificates of the authorities to trust, in PEM, instead of '
+        'those of the operating system.')
+    timeout: float = _option(
+        30.0, 'Seconds to wait for the repository. It counts as too slow if '
+        'it sends less than minimum_rate allows in any such time.',
+        min=0.1, max=3600.0)
+    minimum_rate: int = _option(
+        1024, 'The least that the repository has to send, in bytes per '
+        'second, on average over the time of timeout.', min=1, max=1024 * MIB)
+    maximum_size: int = _option(
+        2048, 'The size up to which a release is downloaded, in MiB.',
+        min=1, max=1024 * 1024)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), field.metadata)
+        if self.repository:
+            _check_url('repository', self.repository, SCHEMES)
+            if '@' in parse.urlsplit(self.repository).netloc:
+                raise _wrong('repository', 'must have no user and password '
+                             'in it: releases are signed, and no secret')
+        if self.proxy:
+            _check_url('proxy', self.proxy, ('http', 'https'))
+
+
+def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
+    choices = limits.get('choices', (value,))
+    if value not in choices:
+        raise _wrong(name, f'{value!r} is none of ' + ', '.join(choices))
+    # Not a number is not in between either.
+    if 'min' in limits and not limits['min'] <= value <= limits['max']:
+        raise _wrong(name, f'{value} is not from {limits["min"]} to '
+                           f'{limits["max"]}')
+
+
+def _check_url(name: str, text: str, schemes: tuple[str, ...]) -> None:
+    try:
+        url = parse.urlsplit(text)
+        whole = url.path if url.scheme == 'file' else url.hostname
+        url.port  # noqa: B018  # raises if it is none
+    except ValueError:
+        whole = ''
+    # The text itself may have a password in it.
+    if not whole or url.scheme not in schemes or url.query or url.fragment:
+        raise _wrong(name, 'is no URL that begins with ' + ' or '.join(
+            f'{each}://' for each in schemes))
+
+
+def read(path: Path, **given: Any) -> Settings:
+    """Read the configuration.
+
+    :param given: what the command line says, which counts for more; None
+        for what it does not say
+    :raises easystack_image.exceptions.ConfigurationError: if it cannot be
+        read, or makes no sense
+    """
+    parser = configparser.ConfigParser(interpolation=None, strict=True,
+                                       default_section='')
+    try:
+        with path.open(encoding='utf-8') as file:
+            parser.read_file(file)
+    except (OSError, UnicodeError, configparser.Error) as error:
+        raise exceptions.ConfigurationError(
+            f'{path} cannot be read: {error}') from None
+    values = dict(parser[GROUP]) if parser.has_section(GROUP) else {}
+    fields = {field.name: field for field in dataclasses.fields(Settings)}
+    found: dict[str, Any] = {}
+    for name, text in values.items():
+        if name not in fields:
+            raise _wrong(name, 'is unknown; known are ' + ', '.join(fields))
+        found[name] = _convert(name, text, type(fields[name].default))
+    found.update({name: value for name, value in given.items()
+                  if value is not None})
+    return Settings(**found)
+
+
+def _convert(name: str, text: str, kind: type) -> object:
+    try:
+        # Underscores, which Python allows, other readers would not.
+        if kind is not str and not re.fullmatch('[0-9.]+', text):
+            raise ValueError
+        return kind(text)
+    except ValueError:
+        raise _wrong(name, f'{text!r} is no number') from None
+
+
+def _wrong(name: str, reason: str) -> exceptions.ConfigurationError:
+    return exceptions.ConfigurationError(f'[{GROUP}] {name} {reason}')
+
+
+def sample() -> str:
+    """Return a configuration file with every option at its default."""
+    lines = [f'[{GROUP}]']
+    for field in dataclasses.fields(Settings):
+        limits = ', '.join(f'{name} {field.metadata[name]}'
+                           for name in ('min', 'max')
+                           if name in field.metadata)
+        text = field.metadata['help'] + (f' ({limits})' if limits else '')
+        lines += ['', *_wrapped(text),
+                  f'#{field.name} = {field.default}'.rstrip()]
+    return '\n'.join(lines) + '\n'
+
+
+def _wrapped(text: str) -> list[str]:
+    return [f'# {line}' for line in textwrap.wrap(
+        text, 76, break_on_hyphens=False)]

@@ -1,0 +1,160 @@
+"""The seal of a slot: what is in it, byte by byte, written last.
+
+A slot without a seal is unfinished.  With one it is whole, durable, and never
+changed again: its files and directories are read-only, and what is in it can
+be compared with the seal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+import json
+import os
+from pathlib import Path
+import stat
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image import fsio
+from easystack_image.ota.release import archive
+from easystack_image.ota.release import declaration as declarations
+
+NAME = 'seal.json'
+FORMAT = 1
+_LIMIT = 256 * 1024 * 1024
+_READERS = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+_RUNNERS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+_WRITERS = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclasses.dataclass(frozen=True)
+class Seal:
+    """What a slot is."""
+
+    release: declarations.Declaration
+    #: The release of Python that it was built with, as '3.11'.
+    python: str
+    #: What is in it, by path: the SHA-256 of a file, where a link leads to
+    #: (after '-> '), or '/' for a directory.
+    contents: Mapping[str, str]
+
+
+def describe(slot: Path) -> dict[str, str]:
+    """Return what is in a slot, but for its seal.
+
+    :raises easystack_image.exceptions.SlotError: if there is something that
+        no release has
+    """
+    found = {}
+    for path in _walk(slot):
+        name = path.relative_to(slot).as_posix()
+        if path.is_symlink():
+            found[name] = '-> ' + os.readlink(path)
+        elif path.is_dir():
+            found[name] = '/'
+        elif path.is_file():
+            found[name] = archive.describe(path).sha256
+        else:
+            raise exceptions.SlotError(f'{path} is no file')
+    found.pop(NAME, None)
+    return found
+
+
+def _walk(slot: Path) -> Iterator[Path]:
+    for directory, directories, files in os.walk(slot):
+        for name in sorted([*directories, *files]):
+            yield Path(directory, name)
+
+
+def write(slot: Path, release: declarations.Declaration,
+          python: str) -> Seal:
+    """Seal a slot: durable as it is now, and read-only.
+
+    :raises OSError: if that fails; it has no seal then
+    """
+    seal = Seal(release, python, describe(slot))
+    protect(slot, top=False)
+    fd = fsio.open_directory(str(slot))
+    try:
+        # All that is in it, before what says that it is whole.
+        fsio.sync_file_system(fd)
+        fsio.write_file(NAME, json.dumps({
+            'format': FORMAT, 'release': release.record(), 'python': python,
+            'contents': seal.contents}, indent=0).encode(), fd)
+        # Whoever runs it may take a lease.
+        os.chmod(NAME, 0o444, dir_fd=fd)
+        fsio.fsync(fd)
+    finally:
+        os.close(fd)
+    protect(slot)
+    return seal
+
+
+def protect(slot: Path, top: bool = True) -> None:
+    """Have nobody write to a slot.
+
+    :param top: whether that is so for the slot itself, or what is in it
+    """
+    paths = [slot] if top else [path for path in _walk(slot)
+                                if not path.is_symlink()]
+    for path in paths:
+        mode = stat.S_IMODE(path.stat().st_mode) & ~_WRITERS | _READERS
+        # Whatever the umask was.
+        path.chmod(mode | _RUNNERS if mode & stat.S_IXUSR else mode)
+
+
+def unprotect(slot: Path) -> None:
+    """Let the owner remove what is in a slot."""
+    if slot.is_dir() and not slot.is_symlink():
+        slot.chmod(0o700)
+        for path in _walk(slot):
+            if path.is_dir() and not path.is_symlink():
+                path.chmod(0o700)
+
+
+def read(slot: Path) -> Seal | None:
+    """Return the seal of a slot, or None if it has none.
+
+    :raises easystack_image.exceptions.SlotError: if it is damaged
+    """
+    try:
+        fd = fsio.open_directory(str(slot))
+    except FileNotFoundError:
+        return None
+    try:
+        data = fsio.read_file(NAME, fd, _LIMIT)
+    except FileNotFoundError:
+        return None
+    finally:
+        os.close(fd)
+    return _parse(slot, data)
+
+
+def _parse(slot: Path, data: bytes) -> Seal:
+    try:
+        record: dict[str, Any] = json.loads(data)
+        if record['format'] == FORMAT:
+            return Seal(declarations.from_record(record['release']),
+                        str(record['python']), dict(record['contents']))
+        reason = f'it has format {record["format"]!r}'
+    except (ValueError, KeyError, TypeError,
+            exceptions.InvalidRelease) as error:
+        reason = repr(error)
+    raise exceptions.SlotError(
+        f'the seal of {slot} is damaged ({reason}): install the release anew')
+
+
+def verify(slot: Path, seal: Seal) -> None:
+    """Compare all that is in a slot with its seal.
+
+    :raises easystack_image.exceptions.SlotError: naming what differs
+    """
+    found = describe(slot)
+    differing = sorted(name for name in {*found, *seal.contents}
+                       if found.get(name) != seal.contents.get(name))
+    if differing:
+        raise exceptions.SlotError(
+            f'{slot} is not as it was built: {len(differing)} differ, '
+            f'{", ".join(differing[:5])} among them; install the release '
+            'anew')

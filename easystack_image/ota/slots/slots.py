@@ -1,0 +1,257 @@
+"""The slots of a machine, and the pointer to the one that is in use.
+
+::
+
+    lock                     held while any of this is changed
+    slots/VERSION/           a virtual environment, its lock file,
+                             release.json, config/ and seal.json
+    generations/NUMBER       -> ../slots/VERSION, one for each switch
+    current                  -> generations/NUMBER
+    trash/                   slots that are being removed
+    scratch/                 of a build
+
+``current`` is replaced by a rename, so it is never missing and always leads
+to a whole slot; the generation before it says which slot was in use before.
+A service is started by the resolved path (:attr:`Slot.path`): started by the
+link, it would load modules of the new release into the old process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+import shutil
+
+from easystack_image import exceptions
+from easystack_image import fsio
+from easystack_image.ota import home as homes
+from easystack_image.ota.release import archive
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.slots import building
+from easystack_image.ota.slots import seal as seals
+from easystack_image.ota.slots import using
+
+SLOTS, GENERATIONS, CURRENT, TRASH = (
+    'slots', 'generations', 'current', 'trash')
+#: The service's user has to get at the slots.
+_MODE = 0o755
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A slot that is whole."""
+
+    #: Where it is, with no link on the way.
+    path: Path
+    seal: seals.Seal
+
+    @property
+    def release(self) -> declarations.Declaration:
+        """The release that is installed in it."""
+        return self.seal.release
+
+    def verify(self) -> None:
+        """Compare all that is in it with what was built.
+
+        :raises easystack_image.exceptions.SlotError: if something differs
+        """
+        seals.verify(self.path, self.seal)
+
+
+class Slots:
+    """The slots.
+
+    :param directory: is made if need be
+    :param builder: builds them
+    """
+
+    def __init__(self, directory: Path, builder: building.Builder) -> None:
+        self._home = homes.Home(directory, _MODE)
+        self._builder = builder
+
+    @property
+    def _path(self) -> Path:
+        # Built, and started, at this path: it must not lead over a link.
+        return self._home.path.resolve()
+
+    def all(self) -> list[Slot]:
+        """Return all whole slots, by the numbers of their releases.
+
+        :raises easystack_image.exceptions.SlotError: if a seal is damaged
+        """
+        found = [self.get(name) for name in _names(self._path / SLOTS)]
+        return sorted((slot for slot in found if slot is not None),
+                      key=lambda slot: slot.release.number)
+
+    def get(self, version: str) -> Slot | None:
+        """Return the slot of a release, or None if there is no whole one.
+
+        :raises easystack_image.exceptions.SlotError: if its seal is damaged
+        """
+        if not declarations.VERSION.fullmatch(version):
+            return None
+        path = self._path / SLOTS / version
+        seal = seals.read(path)
+        return None if seal is None else Slot(path, seal)
+
+    def current(self) -> Slot | None:
+        """Return the slot that is in use, or None before the first.
+
+        :raises easystack_image.exceptions.SlotError: if it is not whole
+        """
+        number = self._current_generation()
+        if not number:
+            return None
+        name = self._generations()[number]
+        slot = self.get(name)
+        if slot is None:
+            raise exceptions.SlotError(
+                f'{self._path / CURRENT} leads to {name}, which is not '
+                'whole: install the release anew')
+        return slot
+
+    def previous(self) -> Slot | None:
+        """Return the slot that was in use before, if it is still there."""
+        current = self._current_generation()
+        names = self._generations()
+        for number in sorted(names, reverse=True):
+            if number < current and names[number] != names[current]:
+                slot = self.get(names[number])
+                if slot is not None:
+                    return slot
+        return None
+
+    def build(self, path: Path) -> Slot:
+        """Install the release of an archive in a slot; it may be there.
+
+        :raises easystack_image.exceptions.OtaError: if it cannot be built,
+            or another release has its version
+        :raises OSError: if it cannot be written
+        """
+        release = archive.inspect(path)
+        with self._home.locked():
+            found = self.get(release.version)
+            if found is not None:
+                if found.release != release:
+                    raise exceptions.SlotError(
+                        f'{found.path} has another release of version '
+                        f'{release.version}')
+                return found
+            target = self._path / SLOTS / release.version
+            homes.make(target.parent, _MODE)
+            self._discard(target)
+            with self._home.scratch() as scratch:
+                built, python = self._builder.build(path, target, scratch)
+            seal = seals.write(target, built, python)
+            with self._home.directory(SLOTS) as fd:
+                fsio.fsync(fd)
+            return Slot(target, seal)
+
+    def select(self, slot: Slot) -> None:
+        """Make a slot the current one, in one step, durably.
+
+        :raises easystack_image.exceptions.SlotError: if it is gone
+        """
+        with self._home.locked():
+            if self.get(slot.path.name) is None:
+                raise exceptions.SlotError(f'{slot.path} is not there')
+            number = self._current_generation() + 1
+            with self._home.directory(GENERATIONS) as fd:
+                fsio.replace_link(f'../{SLOTS}/{slot.path.name}',
+                                  str(number), fd)
+            with self._home.directory('') as fd:
+                fsio.replace_link(f'{GENERATIONS}/{number}', CURRENT, fd)
+
+    def collect(self, keep: int) -> list[str]:
+        """Remove old slots, and what was left unfinished.
+
+        The current and the previous one stay, and those that are in use.
+
+        :param keep: how many others stay: those that were used last
+        :returns: the names of those that were removed
+        """
+        with self._home.locked():
+            kept = [slot.path.name for slot in (
+                self.current(), self.previous()) if slot is not None]
+            waiting = [name for name in self._by_use() if name not in kept]
+            whole = [name for name in waiting if self.get(name)]
+            removed = [name for name in waiting
+                       if name not in whole[:keep] and self._remove(name)]
+            self._forget(removed)
+            self._empty_trash()
+            return removed
+
+    def _by_use(self) -> list[str]:
+        """Return the names of all slots, those that were used last first."""
+        generations = self._generations()
+        used = {name: number for number, name in sorted(generations.items())}
+        return sorted(_names(self._path / SLOTS), reverse=True,
+                      key=lambda name: (used.get(name, 0), name))
+
+    def _remove(self, name: str) -> bool:
+        path = self._path / SLOTS / name
+        with using.to_remove(path) as unused:
+            if not unused or using.processes(path):
+                return False
+            self._discard(path)
+            return True
+
+    def _discard(self, path: Path) -> None:
+        """Take away what is at the path of a slot, in one step."""
+        self._empty_trash()
+        if not os.path.lexists(path):
+            return
+        if path.is_dir():
+            # To move a directory takes the right to write to it.
+            path.chmod(_MODE)
+        with self._home.directory(SLOTS) as slots, \
+                self._home.directory(TRASH) as trash:
+            fsio.rename(path.name, path.name, slots, trash)
+            fsio.fsync(trash)
+            fsio.fsync(slots)
+        self._empty_trash()
+
+    def _empty_trash(self) -> None:
+        trash = self._path / TRASH
+        for name in _names(trash):
+            seals.unprotect(trash / name)
+            shutil.rmtree(trash / name)
+
+    def _forget(self, removed: list[str]) -> None:
+        """Remove the generations of slots that are gone."""
+        with self._home.directory(GENERATIONS) as fd:
+            for number, name in self._generations().items():
+                if name in removed:
+                    fsio.unlink(str(number), fd)
+            fsio.fsync(fd)
+
+    def _current_generation(self) -> int:
+        """Return the number of the current generation, 0 for none."""
+        try:
+            leads_to = os.readlink(self._path / CURRENT)
+        except FileNotFoundError:
+            return 0
+        directory, _, name = leads_to.rpartition('/')
+        if directory != GENERATIONS or not name.isdigit() or (
+                int(name) not in self._generations()):
+            raise exceptions.SlotError(
+                f'{self._path / CURRENT} leads to {leads_to}, which is no '
+                'generation')
+        return int(name)
+
+    def _generations(self) -> dict[int, str]:
+        """Return the names of the slots that were in use, by generation."""
+        found = {}
+        for name in _names(self._path / GENERATIONS):
+            if name.isdigit():
+                leads_to = os.readlink(self._path / GENERATIONS / name)
+                found[int(name)] = leads_to.rpartition('/')[2]
+        return found
+
+
+def _names(directory: Path) -> Iterator[str]:
+    with contextlib.suppress(FileNotFoundError):
+        yield from sorted(os.listdir(directory))
