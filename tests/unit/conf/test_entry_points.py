@@ -59,6 +59,7 @@ class EntryPointsTest(testtools.TestCase):
              ('paste.filter_factory', 'easystack_properties'),
              ('paste.filter_factory', 'easystack_uploads'),
              (SCRIPTS, 'easystack-image-manage'),
+             (SCRIPTS, 'easystack-image-ota'),
              (SCRIPTS, 'easystack-image-status')}, set(self.loaded))
 
     def test_installed_is_what_is_here(self) -> None:

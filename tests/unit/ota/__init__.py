@@ -1,0 +1,1 @@
+"""Releases, the client, slots and the journal."""

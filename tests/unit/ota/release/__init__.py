@@ -1,0 +1,1 @@
+"""Tests of easystack_image.ota.release."""
