@@ -30,6 +30,10 @@ class Refused(EasystackImageError):
     """Something would lose copies, and was not done."""
 
 
+class ListInterrupted(EasystackImageError):
+    """A list of images could be begun, and not be gone on with."""
+
+
 class RecordsError(EasystackImageError):
     """Glance's records of images cannot be read."""
 

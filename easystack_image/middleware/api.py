@@ -27,6 +27,7 @@ from easystack_image.api import request_ids
 from easystack_image.api import routes
 from easystack_image.api import states
 from easystack_image.conf import api as options
+from easystack_image.middleware import export
 from easystack_image.middleware import input as input_
 from easystack_image.middleware import listing
 from easystack_image.middleware import wsgi
@@ -34,10 +35,6 @@ from easystack_image.middleware import wsgi
 LOG = logging.getLogger(__name__)
 
 _JSON = 'application/json'
-_CSV = 'text/csv'
-#: In the environment of a request for CSV: whether an image belongs to the
-#: list.  See easystack_image/middleware/export.py.
-KEEP = 'easystack_image.export.keep'
 #: More than any error says.
 _MAX_ERROR = 1 << 16
 
@@ -104,8 +101,10 @@ class ApiFilter:
 
     def _list(self, environ: wsgi.Environ, accept: str) -> wsgi.Answer:
         asked = query.parse(environ.get('QUERY_STRING', ''))
-        if _prefers_csv(accept):
-            environ[KEEP] = asked.wants
+        if export.wanted(accept):
+            # All of its pages are another filter's work, further in.
+            if asked.only_images:
+                environ[export.KEEP] = asked.wants
             environ['QUERY_STRING'] = query.encode(asked.asked)
             return wsgi.call(self._app, environ)
         base = self._base(environ)
@@ -181,14 +180,6 @@ class ApiFilter:
         answer = wsgi.call(self._app, wsgi.subrequest(environ, path))
         body = answer.read()
         return json.loads(body) if answer.code == 200 else {}
-
-
-def _prefers_csv(accept: str) -> bool:
-    if 'text/' not in accept.lower():
-        return False
-    offers = acceptparse.create_accept_header(accept).acceptable_offers(
-        [_JSON, _CSV])
-    return bool(offers) and offers[0][0] == _CSV
 
 
 def _identify(environ: wsgi.Environ, longest: int) -> str:

@@ -17,6 +17,10 @@ from tests.functional import server
 
 FLAVORS = ('default', 'caching', 'cachemanagement', 'keystone',
            'keystone+caching', 'keystone+cachemanagement')
+#: Our filters that need the context of a request, from the outside in.
+BEHIND_CONTEXT = ('easystack_export', 'easystack_properties',
+                  'easystack_copies', 'easystack_uploads',
+                  'easystack_content')
 
 
 class TestPaste(base.TestCase):
@@ -37,8 +41,7 @@ class TestPaste(base.TestCase):
         ours, theirs = self.sample(), self.theirs()
         self.assertEqual(
             {*theirs.sections(), 'filter:easystack_api',
-             'filter:easystack_copies', 'filter:easystack_properties',
-             'filter:easystack_uploads', 'filter:easystack_content'},
+             *(f'filter:{name}' for name in BEHIND_CONTEXT)},
             set(ours.sections()))
         for section in theirs.sections():
             expected = dict(theirs[section])
@@ -46,9 +49,7 @@ class TestPaste(base.TestCase):
                 expected = {name: value.replace(
                     'versionnegotiation ', 'easystack_api versionnegotiation '
                     ).replace(
-                    'context ', 'context easystack_properties '
-                    'easystack_copies easystack_uploads '
-                    'easystack_content ')
+                    'context ', f'context {" ".join(BEHIND_CONTEXT)} ')
                     for name, value in expected.items()}
             if section == 'app:apiv2app':
                 expected = {'use': 'egg:easystack-image#easystack_images'}
@@ -72,7 +73,8 @@ class TestPaste(base.TestCase):
             self.assertIn('CopiesFilter', shown['chain'], flavor)
             place = shown['chain'].index('CopiesFilter')
             self.assertEqual('PropertiesFilter', shown['chain'][place - 1])
-            self.assertIn('Context', shown['chain'][place - 2], flavor)
+            self.assertEqual('ExportFilter', shown['chain'][place - 2])
+            self.assertIn('Context', shown['chain'][place - 3], flavor)
             self.assertEqual(['UploadsFilter', 'ContentFilter'],
                              shown['chain'][place + 1:place + 3])
             self.assertEqual(['disable_by_file', 'easystack_block'],

@@ -56,6 +56,7 @@ class EntryPointsTest(testtools.TestCase):
              (PLUGINS, 'easystack_content'),
              ('paste.filter_factory', 'easystack_content'),
              ('paste.filter_factory', 'easystack_copies'),
+             ('paste.filter_factory', 'easystack_export'),
              ('paste.filter_factory', 'easystack_properties'),
              ('paste.filter_factory', 'easystack_uploads'),
              (SCRIPTS, 'easystack-image-manage'),
