@@ -19,6 +19,7 @@ from webob import exc
 
 from easystack_image.conf import api as options
 from easystack_image.middleware import api
+from easystack_image.middleware import export
 from easystack_image.middleware import wsgi
 
 IMAGE = '70b31a50-0d3f-4d1f-a3ee-9c3f7d5ea1a8'
@@ -356,8 +357,8 @@ class ListTest(FilterCase):
         environ, = seen
         self.assertEqual('text/csv', environ['HTTP_ACCEPT'])
         self.assertEqual('status=active', environ['QUERY_STRING'])
-        self.assertFalse(environ[api.KEEP]({'image_type': 'snapshot'}))
-        self.assertTrue(environ[api.KEEP]({}))
+        self.assertFalse(environ[export.KEEP]({'image_type': 'snapshot'}))
+        self.assertTrue(environ[export.KEEP]({}))
 
     def test_links_of_images(self) -> None:
         lister = Lister(3)
