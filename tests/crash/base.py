@@ -154,11 +154,14 @@ class Run:
 
 
 class Worker:
-    """Does jobs in processes of their own, one after the other."""
+    """Does jobs in processes of their own, one after the other.
 
-    def __init__(self) -> None:
+    :param module: whose jobs they are
+    """
+
+    def __init__(self, module: str = 'tests.crash.child') -> None:
         self._server = subprocess.Popen(
-            [sys.executable, '-m', 'tests.crash.child'],
+            [sys.executable, '-m', module],
             cwd=Path(tests.__file__).parents[1], text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._pid = 0

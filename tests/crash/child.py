@@ -29,6 +29,8 @@ from easystack_image.blockstore.local import work
 from tests.crash import steps
 
 Job = dict[str, Any]
+#: What does each kind of job; it can tell of what happens meanwhile.
+Jobs = dict[str, Callable[[Job, Callable[..., None]], object]]
 #: Seconds after which a process that a test forgot ends.
 LIFETIME = 240
 
@@ -128,13 +130,13 @@ def _heal(job: Job, tell: Callable[..., None]) -> object:
     return healer.once(threading.Event()).below_copies
 
 
-JOBS: dict[str, Callable[[Job, Callable[..., None]], object]] = {
+JOBS: Jobs = {
     'write': _write, 'delete': _delete, 'repair': _repair,
     'rebuild': _rebuild, 'drain': _drain, 'replace': _replace,
     'heal': _heal, 'initialise': _initialise, 'serve': _serve, 'churn': _churn}
 
 
-def run(job: Job, messages: int) -> None:
+def run(job: Job, messages: int, jobs: Jobs) -> None:
     """Do a job, and be killed.
 
     :param messages: descriptor to tell what happens to
@@ -149,8 +151,9 @@ def run(job: Job, messages: int) -> None:
     try:
         cut = steps.Cut(**job['cut']) if job.get('cut') else None
         steps.Counter(job['devices'], cut, tell,
-                      job.get('brief', False)).install()
-        done = JOBS[job['kind']](job, tell)
+                      job.get('brief', False),
+                      job.get('elsewhere', ())).install()
+        done = jobs[job['kind']](job, tell)
         tell(acknowledged=done)
     except BaseException:
         tell(error=traceback.format_exc()[-3000:])
@@ -158,14 +161,14 @@ def run(job: Job, messages: int) -> None:
         steps.kill_group()
 
 
-def main() -> None:
+def main(jobs: Jobs) -> None:
     """Fork a process for each job; end with the standard input."""
     for line in sys.stdin:
         messages, told = os.pipe()
         pid = os.fork()
         if not pid:
             os.close(messages)
-            run(json.loads(line), told)
+            run(json.loads(line), told, jobs)
         os.close(told)
         sys.stdout.write(json.dumps({'pid': pid}) + '\n')
         sys.stdout.flush()
@@ -180,4 +183,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    main(JOBS)

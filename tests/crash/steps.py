@@ -42,7 +42,7 @@ DELAY = 0.003
 #: How long to wait for what should come soon, in seconds.
 PATIENCE = 20.0
 #: Names of files that are there to be locked.
-_LOCK = re.compile('(commit|repair)[.][0-9a-f]{2}|heal')
+_LOCK = re.compile('(commit|repair)[.][0-9a-f]{2}|heal|(.*/)?lock')
 
 #: Changes that Python reports by itself, whoever makes them.
 _AUDITED = {'os.mkdir', 'os.rename', 'os.remove', 'os.rmdir', 'os.truncate',
@@ -84,11 +84,15 @@ class Counter:
     :param cut: where to stop, or None
     :param tell: called with what happens, as keyword arguments
     :param brief: whether to tell of no other step than the one of the cut
+    :param elsewhere: where changes may be made by others: what is there means
+        nothing after a crash
     """
 
     def __init__(self, devices: Sequence[str], cut: Cut | None,
-                 tell: Callable[..., None], brief: bool = False) -> None:
+                 tell: Callable[..., None], brief: bool = False,
+                 elsewhere: Sequence[str] = ()) -> None:
         self._devices = list(devices)
+        self._elsewhere = tuple(elsewhere)
         self._brief = brief
         self._cut = cut
         self._tell = tell
@@ -113,6 +117,9 @@ class Counter:
             return
         name = os.fsdecode(arguments[0]) if (
             arguments and isinstance(arguments[0], str | bytes)) else ''
+        if self._elsewhere and _whole(name, event, arguments).startswith(
+                self._elsewhere):
+            return
         # Locks are empty files, and nothing is lost with them.
         if event in _AUDITED or (
                 event == 'open' and isinstance(arguments[2], int)
@@ -203,6 +210,20 @@ class Counter:
             os.killpg(0, signal.SIGSTOP)
         else:
             kill_group()
+
+
+def _whole(name: str, event: str, arguments: tuple[Any, ...]) -> str:
+    """Return the whole path of what is about to change.
+
+    Two functions of Python have the directory's descriptor as their last
+    argument.
+    """
+    if event == 'os.symlink':
+        return os.fsdecode(arguments[1])
+    if event in ('os.remove', 'os.rmdir') and arguments[-1] != -1:
+        return os.path.join(os.readlink(f'/proc/self/fd/{arguments[-1]}'),
+                            name)
+    return name
 
 
 @contextlib.contextmanager

@@ -79,7 +79,7 @@ def write(slot: Path, release: declarations.Declaration,
     try:
         # All that is in it, before what says that it is whole.
         fsio.sync_file_system(fd)
-        fsio.write_file(NAME, json.dumps({
+        fsio.replace_file(NAME, json.dumps({
             'format': FORMAT, 'release': release.record(), 'python': python,
             'contents': seal.contents}, indent=0).encode(), fd)
         # Whoever runs it may take a lease.
