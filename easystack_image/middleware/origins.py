@@ -14,6 +14,7 @@ from typing import Any
 import glance_store
 from oslo_config import cfg
 import webob
+from webob import exc
 
 from easystack_image import exceptions
 from easystack_image.content import declaration
@@ -94,9 +95,9 @@ class Origins:
                                               inspection.HEAD_SIZE)
         if answer.status_int == 403:
             # Who may copy an image need not be allowed to download it.
-            raise exceptions.ContentRefused(
-                'You may not download the image, so it cannot be judged for '
-                'you before it is copied')
+            return exc.HTTPForbidden(
+                explanation='You may not download the image, so it cannot be '
+                            'judged for you before it is copied.')
         if answer.status_int != 200:
             raise exceptions.ContentRefused(
                 'The data of the image cannot be read, so they cannot be '
