@@ -1,0 +1,1 @@
+"""Images that must be refused, and images that must not, made on the spot."""

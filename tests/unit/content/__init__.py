@@ -1,0 +1,1 @@
+"""What image data may be, and where they may come from."""
