@@ -111,10 +111,11 @@ OPTS = [
              '(number); more wait.'),
     cfg.IntOpt(
         'drain_size', default=64, min=0, max=1048576,
-        help='How much of a refused upload is still read, in MiB, so that '
-             'clients that send all before they listen get the answer. Of '
-             'larger ones the connection is closed; the reason is in the '
-             'property easystack_content_error as well.'),
+        help='Up to which size the rest of a refused upload is still read, '
+             'in MiB, so that clients that send all before they listen get '
+             'the answer. Larger ones are answered at once, and the '
+             'connection is closed; the reason is in the property '
+             'easystack_content_error as well.'),
     cfg.IntOpt(
         'drain_time', default=10, min=0, max=600,
         help='For how long that is done, in seconds.'),

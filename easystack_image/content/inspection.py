@@ -9,7 +9,7 @@ were stored and leaves them behind: what passes here passes there.
 from __future__ import annotations
 
 import dataclasses
-import io
+import logging
 
 from oslo_utils.imageutils import format_inspector
 
@@ -18,6 +18,8 @@ from easystack_image.content import declaration
 from easystack_image.content import qcow2
 from easystack_image.content import rules as rules_module
 from easystack_image.content import signatures
+
+LOG = logging.getLogger(__name__)
 
 #: How many bytes are looked at.  A VMDK descriptor may have so many; all
 #: else is told by the first 320 KiB.
@@ -63,10 +65,13 @@ def inspect(head: bytes, declared: declaration.Declaration,
     inspectors = _recognise(head)
     found = set(inspectors) | signatures.recognise(head)
     _check_format(found, declared.disk_format)
-    main = declared.disk_format if declared.disk_format in inspectors else (
-        _PARTITIONS if _PARTITIONS in found else None)
-    if main:
+    main = _PARTITIONS if _has_no_header(declared.disk_format) else (
+        declared.disk_format)
+    if main in inspectors:
         _check_safety(inspectors[main], declared, rules)
+    elif main != _PARTITIONS:
+        raise exceptions.ContentRefused(
+            f'The header of the {main} image is broken or cut short')
     if declared.disk_format == 'qcow2':
         qcow2.check(head, size)
     if declared.disk_format == 'iso':
@@ -88,18 +93,36 @@ def limit(declared: declaration.Declaration,
 def _recognise(head: bytes) -> dict[str, format_inspector.FileInspector]:
     """Return the formats that oslo.utils sees, none for one it does not know.
 
-    All of the beginning is given to it at once: it looks for the type of a
-    VMDK in the first piece only.
+    All of the beginning is given to each inspector at once: that of VMDK
+    looks for the type in the first piece only.  One that fails has not found
+    its format.  (Glance asks all of them through ``InspectWrapper``, and lets
+    an image in unseen if that raises AttributeError, as it does on text that
+    goes on as something else.)
     """
-    wrapper = format_inspector.InspectWrapper(io.BytesIO(head))
-    wrapper.read(HEAD_SIZE)
-    wrapper.close()
-    return {str(each): each for each in wrapper.formats or ()
-            if str(each) != 'raw'}
+    found = {}
+    for name, kind in format_inspector.ALL_FORMATS.items():
+        inspector = kind()
+        try:
+            inspector.eat_chunk(head)
+            inspector.finish()
+            matches = name != 'raw' and inspector.format_match
+        except Exception as error:
+            LOG.debug('It is no %(name)s: %(error)r',
+                      {'name': name, 'error': error})
+            continue
+        if matches:
+            found[name] = inspector
+    return found
+
+
+def _has_no_header(disk_format: str) -> bool:
+    """Tell whether a format is recognised by not being another one."""
+    return (disk_format not in format_inspector.ALL_FORMATS
+            or disk_format == 'raw')
 
 
 def _check_format(found: set[str], declared: str) -> None:
-    if declared in format_inspector.ALL_FORMATS and declared != 'raw':
+    if not _has_no_header(declared):
         expected = {declared}
         # Hybrid ISOs boot from a USB stick as well.
         if found == expected or (declared == 'iso' and found - {

@@ -49,24 +49,22 @@ def replace(environ: dict[str, Any], source: Any) -> None:
         environ['HTTP_TRANSFER_ENCODING'] = 'identity'
 
 
-def drain(source: Any, size: int, seconds: float) -> bool:
+def drain(source: Any, size: int, seconds: float) -> None:
     """Read on, and forget what is read.
 
     :param size: how many bytes at most
     :param seconds: for how long at most, but for the last read
-    :returns: whether the end was reached
     """
     deadline = time.monotonic() + seconds
     try:
         while size > 0 and time.monotonic() < deadline:
             piece = source.read(min(size, _PIECE))
             if not piece:
-                return True
+                return
             size -= len(piece)
     except OSError:
         # The client has gone, or sends no more: nobody waits for an answer.
-        return False
-    return False
+        return
 
 
 class _Chunks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import threading
+import time
 from typing import Any
 
 from tests.functional import processes
@@ -14,7 +15,8 @@ class FileServer:
 
     def __init__(self) -> None:
         self._files: dict[str, bytes] = {}
-        files = self._files
+        self._rates: dict[str, int] = {}
+        files, rates = self._files, self._rates
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_HEAD(self) -> None:
@@ -25,7 +27,13 @@ class FileServer:
 
             def do_GET(self) -> None:
                 self.do_HEAD()
-                self.wfile.write(files.get(self.path, b''))
+                body = files.get(self.path, b'')
+                rate = rates.get(self.path)
+                # Ten pieces a second.
+                size = rate // 10 if rate else len(body) or 1
+                for start in range(0, len(body), size):
+                    self.wfile.write(body[start:start + size])
+                    time.sleep(0.1 if rate else 0)
 
             def log_message(self, *args: Any) -> None:
                 """Say nothing; the tests look at Glance's log."""
@@ -45,7 +53,11 @@ class FileServer:
         self._server.server_close()
         self._thread.join()
 
-    def serve(self, path: str, body: bytes) -> str:
-        """Offer ``body`` under ``path``, and return its URL."""
+    def serve(self, path: str, body: bytes, rate: int = 0) -> str:
+        """Offer ``body`` under ``path``, and return its URL.
+
+        :param rate: in bytes per second; 0 for as fast as it gets
+        """
         self._files[path] = body
+        self._rates[path] = rate
         return f'http://127.0.0.1:{self.port}{path}'

@@ -156,6 +156,9 @@ class GoodImagesTest(testtools.TestCase):
             inspect(data, name, allowed=allowed)
         for name, data in (('vdi', formats.vmdk_sparse()),
                            ('vmdk', formats.vmdk_text()),
+                           ('vmdk', formats.starting(b'KDMV')),
+                           ('vmdk', formats.starting(b'COWD')),
+                           ('luks', b'LUKS\xba\xbe'),
                            ('ami', formats.qcow2()), ('aki', formats.vdi()),
                            ('ami', formats.disk(code=b'kernel'))):
             self.assertRaises(exceptions.ContentRefused, inspect, data, name,
