@@ -27,8 +27,8 @@ HEAD_SIZE = 1 << 20
 
 #: A partition table, which is no format of its own.
 _PARTITIONS = 'gpt'
-#: Formats whose virtual size is the number of their bytes.
-_PLAIN = ('raw', 'iso')
+#: Formats whose header tells no size, so that it is the number of bytes.
+_PLAIN = ('raw', 'luks', _PARTITIONS)
 #: Boot code of kernels and initial RAM disks may look like a partition table.
 _BOOT_FORMATS = ('aki', 'ari')
 _SECTOR = 2048
@@ -86,8 +86,13 @@ def inspect(head: bytes, declared: declaration.Declaration,
 def limit(declared: declaration.Declaration,
           rules: rules_module.Rules) -> int | None:
     """Return how many bytes an image may have, None for any number."""
-    return (rules.largest(declared) if declared.disk_format in _PLAIN
-            else None)
+    return (rules.largest(declared)
+            if declared.disk_format == 'iso' or _is_plain(
+                declared.disk_format) else None)
+
+
+def _is_plain(disk_format: str) -> bool:
+    return disk_format in _PLAIN or _has_no_header(disk_format)
 
 
 def _recognise(head: bytes) -> dict[str, format_inspector.FileInspector]:
@@ -199,6 +204,6 @@ def _virtual_size(inspector: format_inspector.FileInspector | None,
     if declared.disk_format == 'iso' and inspector:
         # It may say more than it has, and have more than it says.
         return max(inspector.virtual_size, size or 0)
-    if inspector:
+    if inspector and not _is_plain(declared.disk_format):
         return inspector.virtual_size
     return size

@@ -222,6 +222,9 @@ def _json(environ: asking.Environ) -> Any:
         return json.loads(body)
     except ValueError:
         return None
+    except RecursionError as error:
+        raise exc.HTTPBadRequest(
+            explanation='The JSON is nested too deeply') from error
 
 
 def factory(global_conf: Mapping[str, str], **local_conf: str,
