@@ -136,6 +136,18 @@ class NotEnoughCopies(BlockStoreError):
         self.causes = tuple(causes)
 
 
+class NoRoom(NotEnoughCopies):
+    """There is no room for more, and it is known where.
+
+    :param place: what is full, in words that users may see
+    """
+
+    def __init__(self, message: str, causes: Sequence[DeviceError],
+                 place: str) -> None:
+        super().__init__(message, causes)
+        self.place = place
+
+
 class OtaError(EasystackImageError):
     """Base of the errors of releases, and of installing and upgrading."""
 

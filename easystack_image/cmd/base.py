@@ -15,6 +15,7 @@ from cliff import lister
 from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore import loading
+from easystack_image.blockstore.ceph import engine as ceph_engine
 from easystack_image.blockstore.local import engine as local_engine
 from easystack_image.blockstore.local import work
 from easystack_image.cmd import blocks
@@ -32,6 +33,19 @@ EXIT_CODES = {
 FAILED = 1
 NOT_GOOD = 3
 STOPPED = 130
+#: What to use instead of a command where Ceph keeps the copies.
+_OF_CEPH = {
+    'capacity': 'ceph df detail',
+    'device add': 'ceph-volume lvm create',
+    'device drain': 'ceph osd out',
+    'device init': 'ceph osd pool create',
+    'device list': 'ceph osd df tree',
+    'device remove': 'ceph osd purge',
+    'device replace': 'ceph osd destroy',
+    'fsck': 'ceph health detail", "easystack-image-manage scrub',
+    'location': 'rbd info',
+    'rebalance': 'ceph balancer status',
+}
 #: Column names and rows.
 Table = tuple[tuple[str, ...], list[tuple[Any, ...]]]
 T = TypeVar('T', bound=engine_module.Engine)
@@ -86,15 +100,28 @@ class StoreCommand(command.Command):
             made.start()
         return made
 
+    def keeper(self) -> local_engine.LocalEngine | ceph_engine.CephEngine:
+        """Return the engine of the store, started, if we look after it.
+
+        :raises easystack_image.exceptions.ConfigurationError: if the store
+            has an engine that is not part of this package
+        """
+        made = self.make_engine()
+        if not isinstance(made, ceph_engine.CephEngine):
+            return self.local()
+        made.start()
+        return made
+
     def check_local(self, made: engine_module.Engine,
                     ) -> local_engine.LocalEngine:
         """Return an engine if it is the local one, or raise."""
         if not isinstance(made, local_engine.LocalEngine):
             name = self.store_app.store_options['engine']
+            instead = _OF_CEPH.get(self.cmd_name or '', 'ceph status')
             raise exceptions.ConfigurationError(
                 f'"{self.cmd_name}" is for stores with the engine "local"; '
                 f'this one has "{name}", which looks after its copies '
-                'itself')
+                'itself' + (f': use "{instead}"' if name == 'ceph' else ''))
         return made
 
     def say(self, message: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
+from easystack_image.blockstore.ceph import engine as ceph_engine
 from easystack_image.blockstore.local import inventory
 from easystack_image.cmd import base
 from easystack_image.cmd import columns
 
+_IMAGES = ('image', 'size', 'copies', 'verified')
 _COLUMNS = ('device', 'zone', 'state', 'verified', 'size', 'reason', 'path')
 
 
@@ -80,7 +83,9 @@ class CopiesList(base.ListCommand):
 
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
         """List them."""
-        engine = self.local()
+        engine = self.keeper()
+        if isinstance(engine, ceph_engine.CephEngine):
+            return self._of_ceph(engine, parsed_args.lacking)
         listed = inventory.take(engine.fleet)
         bad = engine.repairer.known_bad(listed)
         rows: list[tuple[object, ...]] = []
@@ -96,7 +101,30 @@ class CopiesList(base.ListCommand):
                     columns.Count((count, engine.copies)),
                     columns.Moment(min(each.verified_at
                                        for each in copies.values()))))
-        return ('image', 'size', 'copies', 'verified'), rows
+        return _IMAGES, rows
+
+    def _of_ceph(self, engine: ceph_engine.CephEngine,
+                 lacking: bool) -> base.Table:
+        """List images in Ceph, each asked for; what is gone is left out."""
+        rows: list[tuple[object, ...]] = []
+        for image_id in sorted(engine.list_images()):
+            try:
+                copies = engine.list_copies(image_id)
+            except exceptions.ImageNotFound:
+                continue
+            count = sum(copy.state is engine_module.CopyState.GOOD
+                        for copy in copies)
+            lacks = count < engine.copies
+            if lacks:
+                self.exit_code = base.NOT_GOOD
+            if lacks or not lacking:
+                rows.append((
+                    image_id,
+                    columns.Size(max(each.size for each in copies)),
+                    columns.Count((count, engine.copies)),
+                    columns.Moment(min(each.verified_at
+                                       for each in copies))))
+        return _IMAGES, rows
 
 
 COMMANDS = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import threading
-from typing import TextIO
+from typing import Protocol, TextIO
 
-from easystack_image.blockstore.local import healer as healer_module
+from easystack_image.blockstore.ceph import engine as ceph_engine
 from easystack_image.blockstore.local import status as status_module
 from easystack_image.cmd import base
 from easystack_image.cmd import progress
@@ -21,13 +21,29 @@ LINES = ('%(asctime)s.%(msecs)03d %(process)d %(levelname)s %(name)s [-] '
 TIMES = '%Y-%m-%d %H:%M:%S'
 
 
+class _Status(Protocol):
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left to do."""
+
+
+class _Healer(Protocol):
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set."""
+
+    def once(self, stop: threading.Event) -> _Status:
+        """Do what is due now."""
+
+
 class Heal(base.StoreCommand):
     """Keep all images whole, as a service.
 
     Makes up for missing copies, applies missed deletions, repairs what users
     and scrubs find, scrubs everything within easystack_block_scrub_period,
-    and removes what was kept long enough. One healer works at a time on a
-    set of devices; others wait. SIGTERM and SIGINT end it, with exit code 0.
+    and removes what was kept long enough. With the engine "ceph", which makes
+    up for missing copies itself, it does the rest. One healer works at a time
+    on a set of devices, or a pool; others wait. SIGTERM and SIGINT end it,
+    with exit code 0.
     """
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -43,15 +59,17 @@ class Heal(base.StoreCommand):
         """Heal."""
         if not parsed_args.once:
             _tell_times(self.store_app.stderr)
-        healer = self.local().healer(self.report)
+        engine = self.keeper()
+        healer: _Healer = (
+            engine.healer() if isinstance(engine, ceph_engine.CephEngine)
+            else engine.healer(self.report))
         with progress.until_signal() as stop:
             if not parsed_args.once:
                 _serve(healer, stop)
                 self.say('The healer ends.')
                 return
-            status = healer.once(stop)
-        if status.below_copies or status.waiting or status.failing:
-            self.exit_code = base.NOT_GOOD
+            if not healer.once(stop).whole:
+                self.exit_code = base.NOT_GOOD
 
     def report(self, status: status_module.Status) -> None:
         """Hear how the store is after each round."""
@@ -68,7 +86,7 @@ def _tell_times(stream: TextIO) -> None:
             handler.setFormatter(logging.Formatter(LINES, TIMES))
 
 
-def _serve(healer: healer_module.Healer, stop: threading.Event) -> None:
+def _serve(healer: _Healer, stop: threading.Event) -> None:
     """Have the healer work until the signal; then wait for a while only."""
     failures: list[BaseException] = []
 

@@ -9,6 +9,7 @@ import dataclasses
 from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore import validate
+from easystack_image.blockstore.ceph import engine as ceph_engine
 from easystack_image.blockstore.local import capacity
 from easystack_image.blockstore.local import engine as local_engine
 from easystack_image.blockstore.local import inventory
@@ -19,6 +20,8 @@ from easystack_image.cmd import columns
 from easystack_image.cmd import copies
 from easystack_image.cmd import plans
 
+#: Engines whose images are looked after here.
+_Keeper = local_engine.LocalEngine | ceph_engine.CephEngine
 _RESULTS = ('image', 'result', 'reason')
 
 
@@ -36,7 +39,7 @@ class _OneOrAll(base.LongCommand, copies.CopiesCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
         """Do it, and tell what was done."""
         if parsed_args.image is None:
-            return self.all(parsed_args, self.local())
+            return self.all(parsed_args, self.keeper())
         engine = self.one_engine()
         image_id = validate.canonical_uuid(parsed_args.image)
         with self.job(parsed_args, self.cmd_name or '', True) as job:
@@ -53,7 +56,7 @@ class _OneOrAll(base.LongCommand, copies.CopiesCommand):
         raise NotImplementedError
 
     def all(self, parsed_args: argparse.Namespace,
-            engine: local_engine.LocalEngine) -> base.Table:
+            engine: _Keeper) -> base.Table:
         """Do it to all images."""
         raise NotImplementedError
 
@@ -65,7 +68,8 @@ class Scrub(_OneOrAll):
     tells: how many images were read, how many copies were good, how many
     were bad, missing or out of date; how many images were repaired, how
     many have fewer good copies than they should now, and how many failed
-    to be read.
+    to be read. With the engine "ceph", one copy of each image is read; Ceph
+    compares the copies with each other itself.
     """
 
     HELP = ('The id of an image; then its copies are listed afterwards. '
@@ -92,15 +96,19 @@ class Scrub(_OneOrAll):
     def one(self, image_id: str, engine: engine_module.Engine,
             job: work.Job) -> None:
         """Scrub one image."""
-        if not isinstance(engine, local_engine.LocalEngine):
+        if not isinstance(engine, _Keeper):
             engine.repair(image_id)
+            return
+        if isinstance(engine, ceph_engine.CephEngine):
+            job.progress.begin(1, engine.info(image_id).size)
+            engine.scrubber.scrub(image_id, job)
             return
         size = sum(copy.size for copy in engine.list_copies(image_id))
         job.progress.begin(1, size)
         engine.scrubber.scrub(image_id, job)
 
     def all(self, parsed_args: argparse.Namespace,
-            engine: local_engine.LocalEngine) -> base.Table:
+            engine: _Keeper) -> base.Table:
         """Scrub all images."""
         with self.job(parsed_args, 'scrub') as job:
             result = engine.scrubber.run(job, parsed_args.restart)
@@ -140,9 +148,11 @@ class Repair(_OneOrAll):
             return super().take_action(parsed_args)
         needs: Mapping[str, _Need] = {}
         if parsed_args.image is None:
-            engine = self.local()
+            engine = self.keeper()
             with self.job(parsed_args, 'look') as job:
-                needs = _in_need(engine, inventory.take(engine.fleet), job)
+                needs = _needs_of_ceph(engine) if isinstance(
+                    engine, ceph_engine.CephEngine) else _in_need(
+                        engine, inventory.take(engine.fleet), job)
         else:
             image_id = validate.canonical_uuid(parsed_args.image)
             found = self.one_engine().list_copies(image_id, verify=True)
@@ -172,12 +182,16 @@ class Repair(_OneOrAll):
             engine.repair(image_id)
 
     def all(self, parsed_args: argparse.Namespace,
-            engine: local_engine.LocalEngine) -> base.Table:
+            engine: _Keeper) -> base.Table:
         """Repair all images that need it."""
         rows: list[tuple[object, ...]] = []
+        failures: Mapping[str, exceptions.DeviceError] = {}
         with self.job(parsed_args, 'look') as job:
-            listed = inventory.take(engine.fleet)
-            todo = _in_need(engine, listed, job)
+            if isinstance(engine, ceph_engine.CephEngine):
+                todo = _needs_of_ceph(engine)
+            else:
+                listed = inventory.take(engine.fleet)
+                todo, failures = _in_need(engine, listed, job), listed.failures
         if not todo:
             self.say('No image needs repair.')
         with self.job(parsed_args, 'repair') as job:
@@ -185,8 +199,8 @@ class Repair(_OneOrAll):
                                               todo.values()))
             for image_id in todo:
                 job.check()
-                rows.append((image_id, *_repair(engine, image_id,
-                                                listed.failures, job)))
+                rows.append((image_id, *_repair(engine, image_id, failures,
+                                                job)))
                 job.progress.advance(1, 0)
         if any(result != 'repaired' for _, result, _ in rows):
             self.exit_code = base.NOT_GOOD
@@ -205,7 +219,7 @@ class _Need:
     doubtful: bool = False
 
 
-def _repair(engine: local_engine.LocalEngine, image_id: str,
+def _repair(engine: _Keeper, image_id: str,
             failures: Mapping[str, exceptions.DeviceError],
             job: work.Job) -> tuple[str, str]:
     """Repair an image; return what became of it, and why.
@@ -214,6 +228,9 @@ def _repair(engine: local_engine.LocalEngine, image_id: str,
         a copy there does not count, as in "copies list"
     """
     try:
+        if isinstance(engine, ceph_engine.CephEngine):
+            engine.scrubber.scrub(image_id, job)
+            return 'repaired', ''
         if engine.repairer.repair(image_id, job=job):
             good = {copy.device for copy in engine.list_copies(image_id)
                     if copy.state is engine_module.CopyState.GOOD}
@@ -230,6 +247,12 @@ def _repair(engine: local_engine.LocalEngine, image_id: str,
         return 'gone', str(error)
     except exceptions.BlockStoreError as error:
         return 'failed', str(error)
+
+
+def _needs_of_ceph(engine: ceph_engine.CephEngine) -> Mapping[str, _Need]:
+    """Return the images in Ceph that need repair: those that are noted."""
+    return {image_id: _Need(0, reason, tried) for image_id, (reason, tried)
+            in sorted(engine.in_need().items())}
 
 
 def _in_need(engine: local_engine.LocalEngine, listed: inventory.Inventory,

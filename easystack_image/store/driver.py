@@ -35,6 +35,8 @@ SCHEME = address.SCHEME
 #: as if it were a scheme (multi_backend.get_store_from_store_identifier).
 SCHEMES = (SCHEME, 'easystack_block')
 
+#: The role that Keystone gives to services, which tokens of users lack.
+SERVICE_ROLE = 'service'
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -235,21 +237,35 @@ class Store(driver.Store):  # type: ignore[misc]
         Glance asks this, with the context of the request, whenever a
         location is given to an image.  A user must not give one image the
         data of another, which he could then read, or delete: so with a
-        context the answer is given only for what the same request stored.
+        context the answer is given only for what the same request stored,
+        and to a service that put the image there itself, as Nova does.
 
         :raises glance_store.exceptions.NotFound: if it is not stored
         :raises glance_store.exceptions.BadStoreUri: if the location was
             supplied by a user
         """
         place = self._own(location)
-        if not self._admissions.admitted(context, place.uri):
+        if not (self._admissions.admitted(context, place.uri)
+                or self._admit_service(context, place)):
             LOG.warning('Refused a location that a user supplied: locations '
-                        'of %(prefix)s are given by uploads only.',
+                        'of %(prefix)s are given by uploads only, or by a '
+                        'service for what it put there itself (its requests '
+                        'need a service token; for Nova: "[service_user] '
+                        'send_service_user_token = true").',
                         {'prefix': self.engine.url_prefix})
             raise store_exceptions.BadStoreUri(
                 message='Locations of this store are given by uploads only')
         with _translated():
             return self.engine.info(place.image_id, place.generation).size
+
+    def _admit_service(self, context: Any, place: address.Place) -> bool:
+        """Tell whether a service gives what another program put there."""
+        roles = {*(getattr(context, 'roles', None) or ()),
+                 *(getattr(context, 'service_roles', None) or ())}
+        if SERVICE_ROLE not in roles:
+            return False
+        with _translated():
+            return self.engine.is_foreign(place)
 
     @_when_configured
     @capabilities.check  # type: ignore[untyped-decorator]
@@ -366,6 +382,9 @@ def _translated() -> Iterator[None]:
 
 def _write_error(error: exceptions.NotEnoughCopies) -> Any:
     """Return the error of glance_store that tells best what happened."""
+    if isinstance(error, exceptions.NoRoom):
+        return store_exceptions.StorageFull(
+            message=f'There is no room for the image: {error.place}')
     if any(cause.errno in _FULL for cause in error.causes):
         return store_exceptions.StorageFull(
             message='Too few devices have room for the image')

@@ -419,11 +419,14 @@ class Cluster:
                         >= max(since[number] for number in group['up'])
                         for group in groups))
 
+    def is_up(self, number: int) -> bool:
+        """Tell whether an OSD is there, as far as the cluster knows."""
+        return any(osd['up'] for osd in self.ceph('osd', 'dump')['osds']
+                   if osd['osd'] == number)
+
     def wait_down(self, number: int) -> None:
         """Wait until the cluster has noticed that an OSD is away."""
-        self._wait_for('mon.a', lambda: not any(
-            osd['up'] for osd in self.ceph('osd', 'dump')['osds']
-            if osd['osd'] == number))
+        self._wait_for('mon.a', lambda: not self.is_up(number))
 
     def set_quota(self, size: int) -> None:
         """Let the pool keep ``size`` bytes at most; 0 is without a limit.

@@ -22,6 +22,7 @@ import rbd
 import testtools
 
 from easystack_image import exceptions
+from easystack_image.blockstore import address
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore.ceph import connection
 from easystack_image.blockstore.ceph import images
@@ -295,6 +296,44 @@ class ForeignTest(EngineTest):
         self.assertEqual([], self.names())
         self.assertRaises(exceptions.ImageNotFound, self.engine.info, image)
 
+    def test_made_by_nova(self) -> None:
+        """A snapshot of a server whose volume is a clone of ours.
+
+        Clones inherit metadata, among it our generation.
+        """
+        data = noise(9 * MIB + 5)
+        ours, image = self.store(data).image_id, str(uuid.uuid4())
+        rbd.RBD().clone(self.ioctx, ours, 'snap', self.ioctx, 'disk')
+        with rbd.Image(self.ioctx, 'disk') as disk:
+            disk.write(b'changed', 3 * MIB)
+            disk.create_snap('now')
+            disk.protect_snap('now')
+        # With all features that Ceph gives by default, as Nova does.
+        rbd.RBD().clone(self.ioctx, 'disk', 'now', self.ioctx, image,
+                        features=61)
+        with rbd.Image(self.ioctx, image) as made:
+            made.flatten()
+            made.create_snap('snap')
+            made.protect_snap('snap')
+            self.assertIn('easystack.generation', dict(made.metadata_list()))
+        with rbd.Image(self.ioctx, 'disk') as disk:
+            disk.unprotect_snap('now')
+            disk.remove_snap('now')
+        rbd.RBD().remove(self.ioctx, 'disk')
+
+        data = data[:3 * MIB] + b'changed' + data[3 * MIB + 7:]
+        self.assertTrue(self.read(image) == data)
+        self.assertEqual('', self.engine.info(image).md5)
+        self.engine.repair(image)
+        self.assertEqual([True, False, False], [
+            self.engine.is_foreign(address.Rbd(
+                self.engine.store_id, self.cluster.pool, each))
+            for each in (image, ours, str(uuid.uuid4()))])
+        self.engine.sweeper.sweep()
+        self.engine.delete(image)
+        self.engine.delete(ours)
+        self.assertEqual(([], []), (self.names(), self.objects()))
+
     def test_deleted_while_it_is_read(self) -> None:
         """What is removed reads as zeros, which nothing tells from data."""
         data = noise(48 * MIB)
@@ -544,6 +583,30 @@ class RenameTest(EngineTest):
                           info.image_id)
         self.engine.sweeper.sweep()
         self.check_gone(info.image_id)
+
+
+    def test_deletion_of_which_the_rest_hangs(self) -> None:
+        """It is no image any more, so it is no error, and no time-out."""
+        engine = self.lab.engine(ceph_timeout=1)
+        image = engine.write(str(uuid.uuid4()),
+                             sources.Source(noise(MIB))).image_id
+        answered, drop = threading.Event(), removal.drop_snapshot
+
+        def hang(opened: Any) -> None:
+            answered.wait(60)
+            drop(opened)
+
+        with mock.patch.object(removal, 'drop_snapshot', hang):
+            engine.delete(image)
+            self.assertRaises(exceptions.ImageNotFound, engine.info, image)
+            answered.set()
+
+        def swept() -> bool:
+            self.engine.sweeper.sweep()
+            return not self.names() and not self.objects()
+
+        contract.eventually(swept, 'the rest is removed', 60)
+        self.check_gone(image)
 
 
 class SweepTest(EngineTest):
@@ -843,6 +906,8 @@ class WriteTest(EngineTest):
             exceptions.NotEnoughCopies, self.engine.write,
             str(uuid.uuid4()), sources.Source(noise(9 * MIB)))
         self.assertIn(error.causes[0].errno, removal.FULL)
+        self.assertEqual(f'pool {self.cluster.pool} is at its quota of '
+                         f'{MIB} bytes', error.place)
         self.assertIn('pool-full', [each.what for each in
                                     self.engine.problems() if each.outage])
         # What is there is served, and can be deleted to make room.

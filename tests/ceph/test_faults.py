@@ -134,6 +134,64 @@ class OsdTest(FaultCase):
         self.check_image(uri, data)
 
 
+class HangTest(FaultCase):
+    """An OSD that hangs keeps its connections, and answers nothing."""
+
+    def test_patient_store_goes_on(self) -> None:
+        """Once the cluster has noticed, the others do."""
+        # Seconds until the others take one for dead; 20 by default.
+        self.addCleanup(self.cluster.ceph, 'config', 'rm', 'global',
+                        'osd_heartbeat_grace')
+        self.addCleanup(self.cluster.mend)
+        self.cluster.ceph('config', 'set', 'global', 'osd_heartbeat_grace',
+                          '8')
+        patient = self.easystack(ceph_timeout=60)
+        data = base.content(SIZE)
+        stored = self.upload(data)
+        # Each OSD has the first copy of some objects of an image.
+        uri = self.upload(data, {
+            SIZE // 2: lambda: self.cluster.pause_osd(1)}, client=patient)
+        self.assertFalse(self.cluster.is_up(1))
+        self.check_image(uri, data, patient)
+        patient.delete(stored)
+        self.assertRaises(store_exceptions.NotFound, patient.size, stored)
+        self.cluster.mend()
+        self.check_image(uri, data, patient)
+
+    def test_hasty_store_ends_in_time(self) -> None:
+        """With errors on which users and Glance try again."""
+        # So that nobody takes it for dead before the store gives up.
+        self.addCleanup(self.cluster.ceph, 'osd', 'unset', 'nodown')
+        self.cluster.ceph('osd', 'set', 'nodown')
+        data = base.content(SIZE)
+        uri = self.upload(data)
+        self.check_image(uri, data, self.hasty)
+        self.cluster.pause_osd(1)
+        with self.within(LIMIT):
+            self.assertRaises(store_exceptions.TimeoutError,
+                              self.hasty.upload, str(uuid.uuid4()),
+                              faults.Scripted(data, {}), len(data))
+        with self.within(LIMIT):
+            self.assertRaises(store_exceptions.RemoteServiceUnavailable,
+                              self.hasty.download, uri)
+        # Either may be: its lists are in objects of which the others may
+        # have the first copies.
+        deleted = True
+        with self.within(LIMIT):
+            try:
+                self.hasty.delete(uri)
+            except store_exceptions.TimeoutError:
+                deleted = False
+        self.cluster.mend()
+        if deleted:
+            self.assertRaises(store_exceptions.NotFound, self.hasty.size, uri)
+        else:
+            self.check_image(uri, data, self.hasty)
+            self.hasty.delete(uri)
+        self.check_usable()
+        self.check_swept()
+
+
 class MonTest(FaultCase):
 
     def test_lost_for_a_while_in_mid_upload(self) -> None:
@@ -207,10 +265,12 @@ class FullTest(FaultCase):
                     events: dict[int, Callable[[], object]],
                     known: bool) -> None:
         with self.within(LIMIT):
-            self.assertRaises(
+            error = self.assertRaises(
                 store_exceptions.StorageFull, self.hasty.upload,
                 str(uuid.uuid4()), faults.Scripted(data, events),
                 len(data) if known else 0)
+        self.assertIn(f'pool {self.cluster.pool} is at its quota of 1 bytes',
+                      str(error))
 
     def test_full(self) -> None:
         data = base.content()

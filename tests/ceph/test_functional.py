@@ -12,6 +12,7 @@ import rbd
 
 from tests.ceph import cluster as cluster_module
 from tests.ceph import lab
+from tests.functional import client
 from tests.functional import server
 from tests.functional import test_crash
 from tests.functional import test_images
@@ -89,7 +90,47 @@ class TestImports(OnCeph, test_imports.TestBlockStores):
 
 
 class TestLocations(OnCeph, test_locations.TestForeignLocations):
-    pass
+
+    def snapshot(self, data: bytes) -> tuple[str, str]:
+        """Put an image into the pool, as Nova does with a server's disk.
+
+        :returns: its id, which Glance has given, and its location
+        """
+        image_id = self.images.create()
+        ioctx = lab.pool()
+        rbd.RBD().create(ioctx, image_id, len(data), old_format=False)
+        with rbd.Image(ioctx, image_id) as image:
+            image.write(data, 0)
+            image.create_snap('snap')
+            image.protect_snap('snap')
+        return image_id, self.location['url'].replace(self.source, image_id)
+
+    def give(self, image_id: str, url: str, **headers: str) -> int:
+        """Give an image a location; return the status of the answer."""
+        operation = {'op': 'add', 'path': '/locations/-',
+                     'value': {'url': url, 'metadata': {'store': 'copies'}}}
+        answer = self.images.request(
+            'PATCH', f'/images/{image_id}', json=[operation],
+            headers={'Content-Type': test_locations.PATCH_TYPE, **headers})
+        return int(answer.status_code)
+
+    def test_snapshot_made_by_nova(self) -> None:
+        data = client.content(5_000_000, seed=61)
+        image_id, url = self.snapshot(data)
+        # A user could name whatever the old driver wrote for others.
+        self.assertIn(self.give(image_id, url), range(400, 500))
+        self.check_untouched(image_id)
+        # Nova sends a token of its own besides the user's.
+        token = {'X-Service-Roles': 'service'}
+        self.assertEqual(200, self.give(image_id, url, **token))
+        self.assertEqual('active', self.images.show(image_id)['status'])
+        self.assertEqual(data, self.images.get(image_id).content)
+        # That suffices for nothing else.
+        other = self.images.create()
+        self.assertIn(self.give(other, self.location['url'], **token),
+                      range(400, 500))
+        self.images.delete(image_id)
+        self.assertNotIn(image_id, rbd.RBD().list(lab.pool()))
 
 
 class TestKill(OnCeph, test_crash.TestKill):

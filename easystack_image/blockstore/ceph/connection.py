@@ -310,8 +310,9 @@ class Connection:
     def __init__(self, settings: settings_module.Settings) -> None:
         self._settings = settings
         # What has no part in how images are read and written.
-        self._key = dataclasses.replace(settings, self_repair=True,
-                                        sweep_interval=1.0)
+        self._key = dataclasses.replace(
+            settings, self_repair=True, sweep_interval=1.0,
+            heal_interval=1.0, scrub_period=1.0, scrub_rate=0.0)
         self._joined: _Shared | None = None
 
     def cluster(self) -> Cluster:

@@ -19,12 +19,14 @@ from easystack_image.blockstore import validate
 from easystack_image.blockstore.ceph import bindings
 from easystack_image.blockstore.ceph import connection
 from easystack_image.blockstore.ceph import damage
+from easystack_image.blockstore.ceph import healer as healer_module
 from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.ceph import layout
 from easystack_image.blockstore.ceph import mending
 from easystack_image.blockstore.ceph import pool as pool_module
 from easystack_image.blockstore.ceph import reader as reader_module
 from easystack_image.blockstore.ceph import removal
+from easystack_image.blockstore.ceph import scrub
 from easystack_image.blockstore.ceph import settings as settings_module
 from easystack_image.blockstore.ceph import sweep
 from easystack_image.blockstore.ceph import verify
@@ -63,6 +65,8 @@ class CephEngine(engine.Engine):
         self._store_id: str | None = None
         self._verifier = verify.Verifier(self._connection.cluster)
         self.sweeper = sweep.Sweeper(self._connection.cluster)
+        self.scrubber = scrub.Scrubber(self._connection.cluster,
+                                       self._verifier)
         self._background = background.Background(
             self._verifier, sweep.Turns(
                 self.sweeper, self._connection.cluster,
@@ -120,6 +124,21 @@ class CephEngine(engine.Engine):
             (place.store_id, place.pool)
             == (self.store_id, self.settings.pool))
 
+    def is_foreign(self, place: address.Place) -> bool:
+        """See :meth:`easystack_image.blockstore.engine.Engine.is_foreign`.
+
+        Nova makes images of servers in the pool, without copying.
+        """
+        if not self.has(place):
+            return False
+        with _asking(place.image_id):
+            try:
+                found = self._find(place.image_id)
+            except exceptions.ImageNotFound:
+                return False
+            images.close(found)
+            return found.manifest is None and not found.damage
+
     def write(self, image_id: str, source: engine.Source,
               size: int | None = None, algorithm: str = 'sha512',
               sink: engine.Sink | None = None) -> engine.ImageInfo:
@@ -132,7 +151,7 @@ class CephEngine(engine.Engine):
         # Whole microseconds, as the manifest keeps them.
         created_at = time.time_ns() // 1000 / 1_000_000
         upload = layout.Upload(image_id, str(uuid.uuid4()))
-        with _writing(image_id):
+        with self._writing(image_id):
             cluster = self._connection.cluster()
             if images.exists(cluster, image_id):
                 raise exceptions.ImageExists(
@@ -149,6 +168,28 @@ class CephEngine(engine.Engine):
             finally:
                 transfer.end()
         return copying.info_of(manifest)
+
+    @contextlib.contextmanager
+    def _writing(self, image_id: str) -> Iterator[None]:
+        """Say of an image that it cannot be stored, if the cluster fails."""
+        try:
+            with _translated():
+                yield
+        except exceptions.DeviceError as error:
+            if error.errno in removal.FULL:
+                raise exceptions.NoRoom(
+                    f'image {image_id} cannot be written', [error],
+                    self._no_room()) from error
+            raise exceptions.NotEnoughCopies(
+                f'image {image_id} cannot be written', [error]) from error
+
+    def _no_room(self) -> str:
+        """Return why the pool takes no more."""
+        try:
+            return pool_module.full(
+                pool_module.look(self._connection.cluster()))
+        except exceptions.DeviceError:
+            return f'pool {self.settings.pool} is full'
 
     def _receive(self, transfer: writer.Upload, upload: layout.Upload,
                  source: engine.Source, size: int | None, algorithm: str,
@@ -251,19 +292,24 @@ class CephEngine(engine.Engine):
         image_id, generation = _canonical(image_id, generation)
         with _asking(image_id):
             cluster = self._connection.cluster()
+            gone: list[layout.Upload] = []
             try:
-                name, upload = cluster.run(
-                    lambda: removal.retire(cluster, image_id, generation))
+                name, upload = cluster.run(lambda: removal.retire(
+                    cluster, image_id, generation, gone.append))
             except bindings.rbd().ImageNotFound as error:
                 raise images.absence(image_id) from error
+            except exceptions.DeviceError as error:
+                if not gone:
+                    raise
+                # It is no image any more, whatever else takes too long.
+                _tell_rest(image_id, error)
+                return
             try:
                 cluster.run(lambda: removal.purge(cluster, name, upload),
                             self.settings.timeout)
             except (exceptions.BlockStoreError,
                     bindings.rbd().Error) as error:
-                LOG.warning('Image %(image)s is deleted, and not all of its '
-                            'data is removed yet (%(error)s); a sweep looks '
-                            'after it.', {'image': image_id, 'error': error})
+                _tell_rest(image_id, error)
 
     def list_images(self) -> Iterator[str]:
         """See :meth:`easystack_image.blockstore.engine.Engine.list_images`.
@@ -321,6 +367,27 @@ class CephEngine(engine.Engine):
         with _asking(image_id):
             self._verifier.repair(image_id)
         return self.list_copies(image_id)
+
+    def healer(self) -> healer_module.Healer:
+        """Return what looks after all images while nobody looks."""
+        return healer_module.Healer(self._connection, self.settings,
+                                    self._verifier, self.sweeper,
+                                    self.scrubber)
+
+    def in_need(self) -> dict[str, tuple[str, bool]]:
+        """Return the images that need a repair.
+
+        :returns: why, and whether one was tried in vain, by id
+        """
+        with _asking('*'):
+            needs = {upload.image_id: ('it was found damaged when it was '
+                                       'read, or somebody asked for it',
+                                       False)
+                     for upload in self._verifier.marked()}
+            needs |= {upload.image_id: (entry.attempt.reason, True)
+                      for upload, entry in damage.entries(
+                          self._connection.cluster()).items()}
+            return needs
 
     def request_repair(self, image_id: str) -> None:
         """Note a request; see the base class.
@@ -395,6 +462,12 @@ class CephEngine(engine.Engine):
         self._connection.close()
 
 
+def _tell_rest(image_id: str, error: Exception) -> None:
+    LOG.warning('Image %(image)s is deleted, and not all of its data is '
+                'removed yet (%(error)s); a sweep looks after it.',
+                {'image': image_id, 'error': error})
+
+
 def _canonical(image_id: str,
                generation: str | None) -> tuple[str, str | None]:
     image_id = validate.canonical_uuid(image_id)
@@ -426,17 +499,6 @@ def _asking(image_id: str) -> Iterator[None]:
     except exceptions.DeviceError as error:
         raise exceptions.ImageUnavailable(
             f'image {image_id}: {error}') from error
-
-
-@contextlib.contextmanager
-def _writing(image_id: str) -> Iterator[None]:
-    """Say of an image that it cannot be stored, if the cluster fails."""
-    try:
-        with _translated():
-            yield
-    except exceptions.DeviceError as error:
-        raise exceptions.NotEnoughCopies(
-            f'image {image_id} cannot be written', [error]) from error
 
 
 @contextlib.contextmanager

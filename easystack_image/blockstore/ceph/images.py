@@ -14,6 +14,7 @@ from easystack_image.blockstore import engine
 from easystack_image.blockstore.ceph import bindings
 from easystack_image.blockstore.ceph import connection
 from easystack_image.blockstore.ceph import layout
+from easystack_image.blockstore.ceph import ledger
 from easystack_image.blockstore.ceph import zeromap
 from easystack_image.blockstore.local import copying
 from easystack_image.blockstore.local import manifest as manifest_module
@@ -132,8 +133,12 @@ def generation_of(cluster: connection.Cluster,
         generation: str = image.metadata_get(layout.GENERATION)
         return generation, True
     except KeyError:
-        return layout.foreign_generation(
-            cluster.fsid, cluster.settings.pool, image.id()), False
+        return _foreign(cluster, image), False
+
+
+def _foreign(cluster: connection.Cluster, image: Any) -> str:
+    return layout.foreign_generation(
+        cluster.fsid, cluster.settings.pool, image.id())
 
 
 def born(image: Any) -> float:
@@ -141,6 +146,16 @@ def born(image: Any) -> float:
     # It is in UTC, and does not say so.
     moment: datetime.datetime = image.create_timestamp()
     return moment.replace(tzinfo=datetime.UTC).timestamp()
+
+
+def _is_known(one: Found) -> bool:
+    """Tell whether an upload was ever entered in the index.
+
+    Clones inherit metadata: what Nova makes of a server whose volume is a
+    clone of an image of ours has the generation of that one.
+    """
+    return ledger.entry(one.cluster, layout.INDEX,
+                        one.upload.name) is not None
 
 
 def _describe(one: Found) -> None:
@@ -151,7 +166,11 @@ def _describe(one: Found) -> None:
     except bindings.rados().ObjectNotFound:
         # Deleted just now? Then the RBD image has another name by now.
         with one.cluster.opened(one.upload.image_id, layout.SNAPSHOT, True):
-            one.damage = 'its manifest is missing'
+            if _is_known(one):
+                one.damage = 'its manifest is missing'
+            else:
+                one.upload = layout.Upload(
+                    one.upload.image_id, _foreign(one.cluster, one.image))
     except manifest_module.ManifestError as error:
         one.damage = str(error)
     else:

@@ -39,6 +39,9 @@ class Pool:
     flags: frozenset[str]
     #: The numbers of the OSDs that are up, in the whole cluster.
     up: frozenset[int]
+    #: How many bytes and objects may be in it, 0 for any number.
+    quota_bytes: int = 0
+    quota_objects: int = 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,7 +85,8 @@ def look(cluster: connection.Cluster) -> Pool:
                 each['type'] == REPLICATED,
                 frozenset(each['flags_names'].split(','))
                 | (frozenset(seen['flags'].split(',')) & {'full'}),
-                frozenset(osd['osd'] for osd in seen['osds'] if osd['up']))
+                frozenset(osd['osd'] for osd in seen['osds'] if osd['up']),
+                each['quota_max_bytes'], each['quota_max_objects'])
     raise exceptions.DeviceUnavailable(
         cluster.name, f'cluster {cluster.fsid} has no such pool')
 
@@ -112,6 +116,16 @@ def promises(pool: Pool, settings: settings_module.Settings,
     return problems
 
 
+def full(pool: Pool) -> str:
+    """Return in words that a pool takes no more, and why."""
+    quotas = [f'{number} {unit}' for number, unit in (
+        (pool.quota_bytes, 'bytes'), (pool.quota_objects, 'objects'))
+        if number]
+    if quotas and 'full_quota' in pool.flags:
+        return f'pool {pool.name} is at its quota of {" or ".join(quotas)}'
+    return f'pool {pool.name} is full'
+
+
 def assess(cluster: connection.Cluster) -> list[engine.Problem]:
     """Return what an operator should know of the pool, the worst first."""
     pool = look(cluster)
@@ -119,8 +133,8 @@ def assess(cluster: connection.Cluster) -> list[engine.Problem]:
     if pool.flags & {'full', 'full_quota'}:
         problems.append(engine.Problem(
             _CRITICAL, 'pool-full', pool.name,
-            f'pool {pool.name} is full: delete images, add OSDs, or raise '
-            f'its quota ("ceph osd pool get-quota {pool.name}")', True))
+            f'{full(pool)}: delete images, add OSDs, or raise its quota '
+            f'("ceph osd pool get-quota {pool.name}")', True))
     stuck = groups(cluster, STUCK)
     if stuck:
         problems.append(engine.Problem(

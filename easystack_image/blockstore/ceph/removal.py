@@ -8,6 +8,7 @@ a sweep.  All of this is done within a run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
 import errno
 import logging
@@ -216,10 +217,13 @@ def _to_trash(cluster: connection.Cluster, name: str,
 
 
 def retire(cluster: connection.Cluster, image_id: str,
-           generation: str | None) -> tuple[str, layout.Upload]:
+           generation: str | None,
+           tell: Callable[[layout.Upload], object] = lambda upload: None,
+           ) -> tuple[str, layout.Upload]:
     """Make a stored image no image any more.
 
     :param generation: the upload that is meant, or None for any
+    :param tell: called as soon as it is no image any more
     :returns: what is left to purge: the name of the RBD image, and which
         upload it was
     :raises easystack_image.exceptions.ImageInUse: if it has clones
@@ -236,6 +240,8 @@ def retire(cluster: connection.Cluster, image_id: str,
         renames.settle(cluster, upload)
         lease.check()
         name = _to_trash(cluster, image_id, upload)
+        if name != image_id:
+            tell(upload)
         _strip_retired(cluster, name, upload)
     return name, upload
 

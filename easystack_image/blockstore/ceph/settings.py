@@ -30,6 +30,10 @@ class Settings:
         ``min_size``)
     :param self_repair: whether to sweep and verify in the background
     :param sweep_interval: seconds between looks for leftovers
+    :param heal_interval: seconds between rounds of the healer
+    :param scrub_period: days within which every image is verified
+    :param scrub_rate: MiB per second that the healer may read to verify
+        images, 0 for any
     """
 
     pool: str = 'images'
@@ -42,6 +46,9 @@ class Settings:
     min_copies: int = 2
     self_repair: bool = True
     sweep_interval: float = 300.0
+    heal_interval: float = 60.0
+    scrub_period: float = 14.0
+    scrub_rate: float = 50.0
 
     def __post_init__(self) -> None:
         for name in ('pool', 'user', 'conf'):
@@ -64,10 +71,18 @@ class Settings:
                 f'min_copies must be 1 to copies ({self.copies}), not '
                 f'{self.min_copies}')
         for name, value in ((f'{PREFIX}timeout', self.timeout),
-                            ('sweep_interval', self.sweep_interval)):
+                            ('sweep_interval', self.sweep_interval),
+                            ('heal_interval', self.heal_interval)):
             if not 0 < value < float('inf'):
                 raise exceptions.ConfigurationError(
                     f'{name} must be more than 0 seconds, not {value}')
+        if not 0 < self.scrub_period < float('inf'):
+            raise exceptions.ConfigurationError(
+                'scrub_period must be more than 0 days, not '
+                f'{self.scrub_period}')
+        if not 0 <= self.scrub_rate < float('inf'):
+            raise exceptions.ConfigurationError(
+                f'scrub_rate must be 0 or more, not {self.scrub_rate}')
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Settings:
@@ -91,4 +106,5 @@ class Settings:
 
 
 #: Options that other engines have, too.
-_SHARED = ('copies', 'min_copies', 'self_repair', 'sweep_interval')
+_SHARED = ('copies', 'min_copies', 'self_repair', 'sweep_interval',
+           'heal_interval', 'scrub_period', 'scrub_rate')

@@ -62,6 +62,11 @@ class Status:
     #: How many copies of each image the healer keeps; 0 if it did not say.
     copies: int = 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether all images have all their copies."""
+        return not (self.below_copies or self.waiting or self.failing)
+
     def disagreement(self, copies: int) -> str:
         """Tell if the healer keeps another number of copies, or return ''.
 

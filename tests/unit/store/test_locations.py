@@ -231,6 +231,11 @@ class AdmissionTest(base.StoreTestCase):
         self.check_refused(self.uri, base.request(
             **{'user_id': 'alice', 'request_id': self.context.request_id}))
 
+    def test_service(self) -> None:
+        """It puts nothing on our devices by itself."""
+        for roles in ({'roles': ['service']}, {'service_roles': ['service']}):
+            self.check_refused(self.uri, base.request(**roles))
+
     def test_image_that_does_not_exist(self) -> None:
         """Whether it does is not told."""
         self.check_refused(

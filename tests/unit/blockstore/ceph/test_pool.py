@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 from typing import Any
 
@@ -42,6 +43,21 @@ class PromisesTest(testtools.TestCase):
             self.assertIn(command, problem.message)
         self.assertEqual(2, len(pool.promises(seen(1, 1),
                                               settings.Settings())))
+
+
+class FullTest(testtools.TestCase):
+
+    def check(self, words: str, *flags: str, **quota: int) -> None:
+        self.assertEqual(words, pool.full(dataclasses.replace(
+            seen(), flags=frozenset(flags), **quota)))
+
+    def test_full(self) -> None:
+        self.check('pool images is full', 'full')
+        self.check('pool images is full', 'full', quota_bytes=5)
+        self.check('pool images is at its quota of 5 bytes', 'full',
+                   'full_quota', quota_bytes=5)
+        self.check('pool images is at its quota of 5 bytes or 7 objects',
+                   'full_quota', quota_bytes=5, quota_objects=7)
 
 
 class CopiesTest(testtools.TestCase):

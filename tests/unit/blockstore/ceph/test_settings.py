@@ -25,9 +25,10 @@ class SettingsTest(testtools.TestCase):
             'copies': 4, 'min_copies': 3, 'ceph_pool': 'a', 'ceph_user': 'b',
             'ceph_conf': 'c', 'ceph_object_size_mib': 4, 'ceph_timeout': 5,
             'ceph_queue_depth': 6, 'self_repair': False,
-            'sweep_interval': 7, 'devices': [], 'pool': 'of another engine'})
+            'sweep_interval': 7, 'heal_interval': 8, 'scrub_period': 9,
+            'scrub_rate': 0, 'devices': [], 'pool': 'of another engine'})
         self.assertEqual(settings.Settings(
-            'a', 'b', 'c', 4, 5, 6, 4, 3, False, 7), made)
+            'a', 'b', 'c', 4, 5, 6, 4, 3, False, 7, 8, 9, 0), made)
 
     def test_bad_ones(self) -> None:
         bad: list[tuple[str, Any]] = [
@@ -36,7 +37,8 @@ class SettingsTest(testtools.TestCase):
             ('queue_depth', 0), ('queue_depth', 65), ('timeout', 0),
             ('timeout', float('inf')), ('timeout', float('nan')),
             ('copies', 0), ('copies', 17), ('min_copies', 0),
-            ('min_copies', 4), ('sweep_interval', 0)]
+            ('min_copies', 4), ('sweep_interval', 0), ('heal_interval', 0),
+            ('scrub_period', 0), ('scrub_rate', -1)]
         for name, value in bad:
             error = self.assertRaises(exceptions.ConfigurationError,
                                       settings.Settings, **{name: value})
