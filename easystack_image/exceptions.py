@@ -142,8 +142,8 @@ class NoRoom(NotEnoughCopies):
     :param place: what is full, in words that users may see
     """
 
-    def __init__(self, message: str, causes: Sequence[DeviceError],
-                 place: str) -> None:
+    def __init__(self, message: str, causes: Sequence[DeviceError] = (),
+                 place: str = '') -> None:
         super().__init__(message, causes)
         self.place = place
 

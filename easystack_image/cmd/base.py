@@ -39,7 +39,6 @@ _OF_CEPH = {
     'device add': 'ceph-volume lvm create',
     'device drain': 'ceph osd out',
     'device init': 'ceph osd pool create',
-    'device list': 'ceph osd df tree',
     'device remove': 'ceph osd purge',
     'device replace': 'ceph osd destroy',
     'fsck': 'ceph health detail", "easystack-image-manage scrub',
