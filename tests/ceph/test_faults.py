@@ -76,6 +76,10 @@ class OsdTest(FaultCase):
             faults.drain(pieces, received)
         self.assertTrue(received == data)
 
+
+class Fault7TooFewOsdsTest(FaultCase):
+    """With the old driver calls hung, or raised a raw ``rbd.Timeout``."""
+
     def _two_lost(self) -> None:
         self.cluster.kill_osd(0)
         self.cluster.kill_osd(2)
@@ -255,7 +259,8 @@ class MonTest(FaultCase):
         self.assertIn(str(self.cluster.conf), str(error))
 
 
-class FullTest(FaultCase):
+class Fault7FullTest(FaultCase):
+    """With the old driver every call hung; StorageFull was never seen."""
 
     def _fill(self) -> None:
         self.cluster.set_quota(1)
@@ -293,8 +298,11 @@ class FullTest(FaultCase):
         self.check_usable()
 
 
-class KillTest(FaultCase):
-    """kill -9 in mid-upload; Glance itself is killed in the next module."""
+class Fault5KillTest(FaultCase):
+    """kill -9 in mid-upload, after which the old driver left the image.
+
+    Glance itself is killed in ``test_functional``.
+    """
 
     def _begin(self, image_id: str, data: bytes) -> subprocess.Popen[bytes]:
         """Begin an upload in another process, and wait for half of it."""

@@ -1,9 +1,9 @@
 """Faults that glance_store's rbd driver has, and this one has not.
 
-Each was seen with glance_store 5.7.0; the docstrings say how.  Of two more,
-the tests are in ``test_faults``: with too few OSDs, or a full pool, every call
-hung, or ended with a raw ``rbd.Timeout`` and left a partial image, and
-StorageFull was never seen; and a killed process left its image for ever.
+Each was seen with glance_store 5.7.0; the docstrings say how.  There are
+seven, and the classes have their numbers.  Of the seventh, and of a process
+that is killed (which is part of the fifth), the tests are in ``test_faults``:
+``Fault7TooFewOsdsTest``, ``Fault7FullTest`` and ``Fault5KillTest``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Slow:
         return given
 
 
-class SizeTest(base.StoreCase):
+class Fault1SizeTest(base.StoreCase):
     """Its second upload of unknown size failed: rbd.InvalidArgument."""
 
     def test_unknown_size_again_and_again(self) -> None:
@@ -63,7 +63,7 @@ class SizeTest(base.StoreCase):
                 base.SIZE + number * MIB, seed=number))
 
 
-class RangeTest(base.StoreCase):
+class Fault2RangeTest(base.StoreCase):
     """It raised StoreRandomGetNotSupported."""
 
     def test_ranges(self) -> None:
@@ -85,7 +85,7 @@ class RangeTest(base.StoreCase):
         self.assertLess(reads(self.cluster) - before, 32 * MIB)
 
 
-class ConnectionTest(base.StoreCase):
+class Fault3ConnectionTest(base.StoreCase):
     """It made a new connection in each call, and two in ``get``."""
 
     def _number(self) -> int:
@@ -112,7 +112,7 @@ class ConnectionTest(base.StoreCase):
         self.assertEqual(second - first, self._number() - second)
 
 
-class OptionTest(base.StoreCase):
+class Fault4OptionTest(base.StoreCase):
     """Options that could not be left out, or were taken for others."""
 
     def test_user_unset(self) -> None:
@@ -140,7 +140,7 @@ class OptionTest(base.StoreCase):
             self.assertIn('ceph_object_size_mib', str(error))
 
 
-class InterruptedTest(base.StoreCase):
+class Fault5InterruptedTest(base.StoreCase):
     """It left the image behind, whose deletion then took 25 s."""
 
     def test_whatever_the_source_raises(self) -> None:
@@ -167,7 +167,7 @@ class InterruptedTest(base.StoreCase):
         self.check_nothing_left()
 
 
-class ShortReadTest(base.StoreCase):
+class Fault6ShortReadTest(base.StoreCase):
     """It wrote each piece by itself, and was six times slower."""
 
     def test_short_reads_cost_no_writes(self) -> None:
