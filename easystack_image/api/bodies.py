@@ -20,6 +20,10 @@ PATCH_TYPES = {
     'application/openstack-images-v2.1-json-patch': ('path',),
 }
 
+#: What requests have that say nothing special.
+JSON = 'application/json'
+CHANGES = 'application/openstack-images-v2.1-json-patch'
+
 
 def check(body: bytes) -> Any:
     """Return what a body says, None if it is no JSON.
@@ -88,6 +92,17 @@ def check_image(content: Any) -> None:
         raise exceptions.InvalidRequest(
             'The body must be a JSON object, with the properties of the '
             'image')
+
+
+def type_of_changes(content: Any, media_type: str) -> str:
+    """Return the media type that Glance wants changes of an image to have.
+
+    The manual knows none but JSON's, and its changes are those of the later
+    one of Glance's two.
+    """
+    if media_type == JSON and isinstance(content, list):
+        return CHANGES
+    return media_type
 
 
 def check_changes(content: Any, media_type: str) -> None:

@@ -152,8 +152,12 @@ class ApiFilter:
         if route.resource is routes.Resource.IMAGES:
             bodies.check_image(content)
         elif route.resource is routes.Resource.IMAGE and method == 'PATCH':
-            media_type = environ.get('CONTENT_TYPE', '').partition(';')[0]
-            bodies.check_changes(content, media_type.strip().lower())
+            given = environ.get('CONTENT_TYPE', '').partition(';')[0]
+            media_type = bodies.type_of_changes(content,
+                                                given.strip().lower())
+            if media_type == bodies.CHANGES:
+                environ['CONTENT_TYPE'] = media_type
+            bodies.check_changes(content, media_type)
             shown = self._look(environ, environ['PATH_INFO'])
             why_not = shown and states.why_not_modified(shown,
                                                         self._modifiable)

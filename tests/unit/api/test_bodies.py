@@ -75,6 +75,14 @@ class ChangesTest(testtools.TestCase):
                                    (V20, {'remove': '/a'})):
             bodies.check_changes([change], media_type)
 
+    def test_json(self) -> None:
+        """The manual knows no other media type."""
+        self.assertEqual(V21, bodies.type_of_changes([], 'application/json'))
+        for content, media_type in (({}, 'application/json'), ([], V20),
+                                    ([], 'text/plain'), ([], '')):
+            self.assertEqual(media_type,
+                             bodies.type_of_changes(content, media_type))
+
     def test_other_pointers(self) -> None:
         for media_type, name in ((V21, 'path'), (V20, 'add'),
                                  (V20, 'replace'), (V20, 'remove')):
