@@ -39,17 +39,20 @@ def write(folder: Path, version: str, number: int, **others: Any) -> Path:
     return folder
 
 
-def make_wheel(directory: Path, version: str,
-               content: str = '') -> Path:
+def make_wheel(directory: Path, version: str, content: str = '',
+               requires: str = '') -> Path:
     """Write a wheel; return its path.
 
     :param content: of its module, besides the version
+    :param requires: another package that it depends on
     """
     info = f'{PACKAGE}-{version}.dist-info'
     files = {
         f'{PACKAGE}.py': f'VERSION = {version!r}\n{content}',
         f'{info}/METADATA': f'Metadata-Version: 2.1\nName: {PACKAGE}\n'
-                            f'Version: {version}\n',
+                            f'Version: {version}\n'
+                            + (f'Requires-Dist: {requires}\n' if requires
+                               else ''),
         f'{info}/WHEEL': 'Wheel-Version: 1.0\nGenerator: easystack-image\n'
                          'Root-Is-Purelib: true\nTag: py3-none-any\n',
     }

@@ -30,6 +30,8 @@ from tests.unit.ota import server
 
 SCRIPTS = Path(sysconfig.get_path('scripts'))
 COMMAND = SCRIPTS / 'easystack-image-ota'
+#: The repository that this file is in.
+ROOT = Path(__file__).parents[3]
 UV = SCRIPTS / 'uv'
 ONLINE = (repositories.SNAPSHOT, repositories.TIMESTAMP)
 
@@ -170,13 +172,18 @@ class SiteCase(Case):
         return Path(shutil.copytree(self.site.repository.root / 'public',
                                     self.root / name))
 
+    def write_config(self) -> Path:
+        """Write the configuration; return its path."""
+        path = self.root / 'ota.conf'
+        path.write_text('[easystack_ota]\n' + ''.join(
+            f'{name} = {value}\n' for name, value in self.options.items()))
+        return path
+
     def command(self, *arguments: object) -> Result:
         """Run the command as it is; never see a traceback."""
-        config = self.root / 'ota.conf'
-        config.write_text('[easystack_ota]\n' + ''.join(
-            f'{name} = {value}\n' for name, value in self.options.items()))
         done = subprocess.run(
-            [COMMAND, '--config-file', config, *map(str, arguments)],
+            [COMMAND, '--config-file', self.write_config(),
+             *map(str, arguments)],
             capture_output=True, text=True, timeout=120,
             stdin=subprocess.DEVNULL, cwd=self.root)
         result = Result(done.returncode, done.stdout, done.stderr)

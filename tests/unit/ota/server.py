@@ -7,6 +7,7 @@ import contextlib
 import http.server
 from pathlib import Path
 import re
+import ssl
 import sys
 import threading
 import time
@@ -21,9 +22,11 @@ class Server:
     """Serves a folder; a context manager.
 
     :param folder: what is served; may be set to another at any time
+    :param tls: for https
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path,
+                 tls: ssl.SSLContext | None = None) -> None:
         self.folder = folder
         #: Tricks by a part of the path.
         self.tricks: dict[str, Trick] = {}
@@ -52,17 +55,23 @@ class Server:
 
             def handle_error(self, *args: Any) -> None:
                 """Say nothing of clients that have gone."""
-                if not isinstance(sys.exc_info()[1], ConnectionError):
+                if not isinstance(sys.exc_info()[1],
+                                  ConnectionError | ssl.SSLError):
                     super().handle_error(*args)
 
         self._server = Quiet(('127.0.0.1', 0), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True,
+                do_handshake_on_connect=False)
+        self._scheme = 'https' if tls else 'http'
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     @property
     def url(self) -> str:
-        return f'http://127.0.0.1:{self.port}'
+        return f'{self._scheme}://127.0.0.1:{self.port}'
 
     def __enter__(self) -> Server:
         self._thread.start()

@@ -1,0 +1,258 @@
+"""Making, signing and publishing, as those who do it go about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import shutil
+import subprocess
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image.ota.release import ceremony
+from easystack_image.ota.release import channels
+from easystack_image.ota.release import keys
+from easystack_image.ota.release import publish
+from easystack_image.ota.release import repository as repositories
+from tests.unit.ota import base
+
+ROLES = repositories.ROLES
+
+
+class KeysTest(base.Case):
+
+    def test_round_trip(self) -> None:
+        public = keys.create(self.root / 'key')
+        self.assertEqual(public, keys.load_public(self.root / 'key.pub'))
+        signature = keys.load(self.root / 'key').sign(b'data')
+        public.verify_signature(signature, b'data')
+        self.assertNotIn(b'PRIVATE', (self.root / 'key.pub').read_bytes())
+
+    def test_nothing_is_overwritten(self) -> None:
+        keys.create(self.root / 'key')
+        before = (self.root / 'key').read_bytes()
+        self.assertRaises(FileExistsError, keys.create, self.root / 'key')
+        self.assertEqual(before, (self.root / 'key').read_bytes())
+
+    def test_others_may_read_it(self) -> None:
+        keys.create(self.root / 'key')
+        for mode in (0o640, 0o604, 0o622):
+            (self.root / 'key').chmod(mode)
+            error = self.assertRaises(exceptions.NotSigned, keys.load,
+                                      self.root / 'key')
+            self.assertIn('others may read', str(error))
+
+    def test_no_keys(self) -> None:
+        keys.create(self.root / 'key')
+        keys.create(self.root / 'other')
+        text = (self.root / 'key').read_bytes()
+        for data in (b'', b'secret words', text[:100], text[40:]):
+            (self.root / 'key').write_bytes(data)
+            error = self.assertRaises(exceptions.NotSigned, keys.load,
+                                      self.root / 'key')
+            self.assertNotIn('secret', str(error))
+        for data in (b'', b'[]', b'{}', b'{"keyid": 1}', b'{"keyid": "1"}'):
+            (self.root / 'other.pub').write_bytes(data)
+            self.assertRaises(exceptions.NotSigned, keys.load_public,
+                              self.root / 'other.pub')
+
+
+class CommandTest(base.Case):
+    """By the command, as the documentation has it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.repository = self.root / 'repository'
+
+    def release(self, *arguments: object, code: int = 0) -> str:
+        done = subprocess.run(
+            [base.COMMAND, 'release', *map(str, arguments)],
+            capture_output=True, text=True, cwd=self.root, timeout=120)
+        self.assertEqual(code, done.returncode, done.stderr)
+        self.assertNotIn('Traceback', done.stderr)
+        return done.stdout + done.stderr
+
+    def make(self) -> None:
+        for name in ('anna', 'berta', 'carla', 'online'):
+            keys.create(self.root / name)
+        held = 'anna.pub,berta.pub,carla.pub'
+        self.release('init', self.repository, *(
+            f'--role={role}=2:{held}' for role in repositories.OFFLINE), *(
+            f'--role={role}=1:online.pub' for role in repositories.ONLINE),
+            '--days=timestamp=3')
+
+    def test_from_key_to_status(self) -> None:
+        self.release('key', 'dora')
+        self.make()
+        self.release('sign', self.repository, '--key=anna')
+        said = self.release('publish', self.repository, '--key=online',
+                            code=1)
+        self.assertIn('1 of the 2 keys', said)
+        self.assertFalse((self.repository / 'public').exists() and list(
+            (self.repository / 'public').rglob('*.json')))
+        said = self.release('sign', self.repository, '--key=berta')
+        self.assertIn('stable 1: 2 of 2 keys', said)
+        said = self.release('publish', self.repository, '--key=anna', code=1)
+        self.assertIn('--key', said)
+        self.release('publish', self.repository, '--key=online')
+        self.assertFalse((self.repository / 'staged').exists())
+        archive = self.archive()
+        self.release('add', self.repository, archive, '--channel=candidate')
+        self.release('sign', self.repository, '--key=carla', '--key=anna')
+        self.release('publish', self.repository, '--key=online')
+        said = self.release('status', self.repository, code=3)
+        self.assertIn('signed again soon: timestamp', said)
+        self.release('status', self.repository, '--warn-days=1')
+
+    def test_wrong_use(self) -> None:
+        for arguments in (('init', 'x'), ('init', 'x', '--role=root'),
+                          ('init', 'x', '--role=root=2'),
+                          ('init', 'x', '--role=boss=1:a.pub'),
+                          ('renew', 'x', 'timestamp'), ('sign', 'x'),
+                          ('add', 'x', 'y', '--channel=beta'), ()):
+            self.release(*arguments, code=2)
+        self.release('status', 'nowhere', code=1)
+        self.release('key', '/nowhere/key', code=1)
+
+
+class CeremonyTest(base.SiteCase):
+    """What is signed by whom, in a repository that is published."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        directory = self.root / 'site'
+        shutil.copytree(self.site.directory / 'repository',
+                             directory / 'repository')
+        self.mine = base.Site(directory)
+        self.mine._keys = {role: list(paths) for role, paths
+                           in self.site._keys.items()}
+        self.server.folder = self.mine.repository.root / 'public'
+
+    def states(self) -> dict[str, publish.State]:
+        return {state.role: state
+                for state in publish.states(self.mine.repository)}
+
+    def test_once_is_enough(self) -> None:
+        self.assertRaises(exceptions.InvalidRelease, ceremony.initialise,
+                          self.mine.repository, {
+                              role: self.mine._holders(role)
+                              for role in ROLES}, {}, base.now())
+
+    def test_every_role_has_keys(self) -> None:
+        error = self.assertRaises(
+            exceptions.NotSigned, ceremony.initialise,
+            repositories.Repository(self.root / 'new'),
+            {'root': self.mine._holders('root')}, {}, base.now())
+        self.assertIn('targets', str(error))
+
+    def test_thresholds_that_cannot_be_met(self) -> None:
+        key, other = (each.public_key for each in
+                      self.mine.signers('root', 2))
+        for threshold, found in ((0, [key]), (2, [key]), (2, [key, key]),
+                                 (3, [key, other])):
+            self.assertRaises(exceptions.NotSigned, ceremony.Holders,
+                              threshold, found)
+
+    def test_every_role_can_have_other_keys(self) -> None:
+        """And a client that knows the first root only follows."""
+        for role in ROLES:
+            old = self.mine._keys[role]
+            self.mine._keys[role] = []
+            for number in range(len(old)):
+                self.mine._new_key(role, f'new-{role}-{number}')
+            ceremony.rotate(self.mine.repository,
+                            {role: self.mine._holders(role)}, base.now())
+            if role == 'root':
+                publish.sign(self.mine.repository,
+                             [keys.load(path) for path in old])
+            drafts = set(self.mine.repository.drafts())
+            self.mine.sign_and_publish([
+                each for each in repositories.OFFLINE if each in drafts])
+            self.assertEqual('1.0.0', self.client().check().next.version)
+        root = self.mine.repository.latest('root').signed
+        self.assertEqual(5, root.version)
+        self.assertEqual(
+            {key.public_key.keyid for role in ('root', 'targets', *(
+                repositories.ONLINE)) for key in self.mine.signers(role)},
+            set(root.keys))
+
+    def test_a_new_root_needs_the_old_keys(self) -> None:
+        self.mine._keys['root'] = []
+        for number in range(3):
+            self.mine._new_key('root', f'thief-{number}')
+        ceremony.rotate(self.mine.repository,
+                        {'root': self.mine._holders('root')}, base.now())
+        error = self.assertRaises(exceptions.NotSigned,
+                                  self.mine.sign_and_publish, ['root'])
+        self.assertIn('root is signed by 0 of the 2', str(error))
+
+    def test_who_may_not_sign(self) -> None:
+        self.mine.add('1.1.0', 2)
+        error = self.assertRaises(
+            exceptions.NotSigned, publish.sign, self.mine.repository,
+            self.mine.signers('root', 1))
+        self.assertIn('stable', str(error))
+
+    def test_a_change_voids_signatures(self) -> None:
+        self.mine.add('1.1.0', 2)
+        publish.sign(self.mine.repository, self.mine.signers('stable', 2))
+        self.mine.add('1.2.0', 3)
+        self.assertEqual((0, 2), (self.states()['stable'].signed,
+                                  self.states()['stable'].threshold))
+        self.mine.sign_and_publish(['stable'])
+        # Two drafts are one version.
+        self.assertEqual(3, self.states()['stable'].version)
+        self.assertEqual('1.2.0', self.client().check().next.version)
+
+    def test_signing_again(self) -> None:
+        ceremony.renew(self.mine.repository, ['root', 'candidate'],
+                       base.now())
+        self.mine.sign_and_publish(['root', 'candidate'])
+        found = self.states()
+        self.assertEqual((2, 2), (found['root'].version,
+                                  found['candidate'].version))
+        self.assertEqual('1.0.0', self.client().check().next.version)
+
+    def test_who_is_cut_short_does_it_again(self) -> None:
+        """Killed at any file that is written; clients see old or new."""
+        self.mine.add('1.1.0', 2)
+        publish.sign(self.mine.repository, self.mine.signers('stable', 2))
+        real = repositories.Repository.write
+        written: list[Path] = []
+
+        def write(this: Any, path: Path, *others: Any) -> None:
+            real(this, path, *others)
+            written.append(path)
+            if len(written) == stop:
+                raise KeyboardInterrupt
+
+        self.patch(repositories.Repository, 'write', write)
+        for stop in range(1, 4):
+            written.clear()
+            self.assertRaises(KeyboardInterrupt, self.mine._publish)
+            self.assertEqual(
+                '1.0.0' if stop < 3 else '1.1.0',
+                self.client().check().next.version)
+        stop = 0
+        self.mine._publish()
+        self.assertEqual('1.1.0', self.client().check().next.version)
+        self.assertEqual([], list(self.mine.repository.drafts()))
+
+    def test_the_same_release_twice(self) -> None:
+        other = self.archive('1.0.0', 1, minimum=0, database=['expand'])
+        error = self.assertRaises(
+            exceptions.InvalidRelease, channels.add, self.mine.repository,
+            'stable', other, base.now())
+        self.assertIn('has release 1.0.0', str(error))
+
+    def test_promotion(self) -> None:
+        """The same archive, first in candidate, then in stable."""
+        path = self.archive('1.1.0', 2)
+        channels.add(self.mine.repository, 'candidate', path, base.now())
+        self.mine.sign_and_publish(['candidate'])
+        self.assertEqual('1.0.0', self.client().check().next.version)
+        self.options['channel'] = 'candidate'
+        self.assertEqual('1.1.0', self.client().check().next.version)
+        self.options['channel'] = 'stable'
+        channels.add(self.mine.repository, 'stable', path, base.now())
+        self.mine.sign_and_publish(['stable'])
+        self.assertEqual('1.1.0', self.client().check().next.version)

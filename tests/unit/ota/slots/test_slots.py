@@ -1,0 +1,333 @@
+"""Slots: built for real by uv, sealed, chosen, kept and removed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import shutil
+import stat
+import subprocess
+import sys
+from typing import Any
+
+import fixtures
+
+from easystack_image import exceptions
+from easystack_image.ota.release import archive as archives
+from easystack_image.ota.release import build
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.release import sample
+from easystack_image.ota.slots import building
+from easystack_image.ota.slots import seal
+from easystack_image.ota.slots import slots as slots_module
+from easystack_image.ota.slots import using
+from tests.unit.ota import base
+
+VERSION = f'3.{sys.version_info.minor}'
+
+
+class SlotsCase(base.Case):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.place = self.root / 'opt'
+        self.slots = self.make_slots()
+        # Or what is left cannot be removed by who is not root.
+        self.addCleanup(self._unprotect)
+
+    def _unprotect(self) -> None:
+        for path in (self.place / 'slots').glob('*'):
+            seal.unprotect(path)
+
+    def make_slots(self, uv: object = base.UV,
+                   python: str = sys.executable) -> slots_module.Slots:
+        return slots_module.Slots(self.place,
+                                  building.Builder(str(uv), python))
+
+
+class BuildTest(SlotsCase):
+
+    def test_build(self) -> None:
+        # No setting of the environment leads anywhere else.
+        for name, value in (('UV_INDEX_URL', 'http://127.0.0.1:1'),
+                            ('PIP_TARGET', '/nowhere'),
+                            ('UV_TARGET', '/nowhere'),
+                            ('PYTHONPATH', '/nowhere')):
+            self.useFixture(fixtures.EnvironmentVariable(name, value))
+        slot = self.slots.build(self.archive('1.0.0', 1))
+        self.assertEqual(self.place / 'slots' / '1.0.0', slot.path)
+        self.assertEqual(('1.0.0', VERSION),
+                         (slot.release.version, slot.seal.python))
+        found = subprocess.run(
+            [slot.path / 'bin/python', '-I', '-c',
+             f'import {sample.PACKAGE} as s; print(s.VERSION, s.__file__)'],
+            capture_output=True, text=True, check=True, cwd='/')
+        version, file = found.stdout.split()
+        self.assertEqual('1.0.0', version)
+        self.assertTrue(Path(file).is_relative_to(slot.path))
+        self.assertEqual('# of 1.0.0\n',
+                         (slot.path / 'config/sample.conf').read_text())
+        self.assertEqual(slot.release, declarations.load(
+            (slot.path / 'release.json').read_bytes()))
+        slot.verify()
+        self.assertEqual(['lock', 'slots'], sorted(os.listdir(self.place)))
+
+    def test_nobody_writes_to_it(self) -> None:
+        before = os.umask(0o077)
+        try:
+            slot = self.slots.build(self.archive('1.0.0', 1))
+        finally:
+            os.umask(before)
+        for path in [slot.path, *slot.path.rglob('*')]:
+            if not path.is_symlink():
+                mode = stat.S_IMODE(path.stat().st_mode)
+                self.assertEqual(0o444, mode & 0o666, path)
+                # Who may run it are all, or nobody.
+                self.assertIn(mode & 0o111, (0o111, 0), path)
+                self.assertTrue(mode & 0o111 or path.is_file(), path)
+
+    def test_again(self) -> None:
+        archive = self.archive('1.0.0', 1)
+        slot = self.slots.build(archive)
+        status = os.stat(slot.path / seal.NAME)
+        self.assertEqual(slot, self.slots.build(archive))
+        self.assertEqual(status, os.stat(slot.path / seal.NAME))
+
+    def test_another_of_the_same_version(self) -> None:
+        self.slots.build(self.archive('1.0.0', 1))
+        shutil.rmtree(self.root / 'release-1.0.0')
+        error = self.assertRaises(exceptions.SlotError, self.slots.build,
+                                  self.archive('1.0.0', 2))
+        self.assertIn('another release of version 1.0.0', str(error))
+
+    def test_unfinished(self) -> None:
+        path = self.place / 'slots' / '1.0.0' / 'lib' / 'old'
+        path.mkdir(parents=True)
+        self.assertIsNone(self.slots.get('1.0.0'))
+        self.slots.build(self.archive('1.0.0', 1)).verify()
+        self.assertFalse(path.exists())
+
+    def test_wrong_python(self) -> None:
+        archive = self.archive('1.0.0', 1, python=['3.99'])
+        error = self.assertRaises(exceptions.RefusedRelease,
+                                  self.slots.build, archive)
+        self.assertIn('is for Python 3.99', str(error))
+        self.assertIsNone(self.slots.get('1.0.0'))
+
+    def test_no_programs(self) -> None:
+        archive = self.archive('1.0.0', 1)
+        for slots in (self.make_slots(uv='/no/uv'),
+                      self.make_slots(python='/no/python')):
+            error = self.assertRaises(exceptions.SlotError, slots.build,
+                                      archive)
+            self.assertIn('cannot be run', str(error))
+            self.assertIn('[easystack_ota]', str(error))
+
+    def test_incomplete(self) -> None:
+        """A dependency that the lock file forgot is not got elsewhere."""
+        folder = sample.write(self.root / 'folder', '1.0.0', 1)
+        wheels = folder / 'wheels'
+        path = sample.make_wheel(wheels, '1.0.0', requires='absent>=1')
+        (folder / 'requirements.lock').write_text(
+            f'{sample.PACKAGE}==1.0.0 --hash=sha256:'
+            f'{archives.describe(path).sha256}\n')
+        archive = build.build(folder, self.root)
+        error = self.assertRaises(exceptions.SlotError, self.slots.build,
+                                  archive)
+        self.assertIn('absent', str(error))
+        self.assertIsNone(self.slots.get('1.0.0'))
+
+
+class VerifyTest(SlotsCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.slot = self.slots.build(self.archive('1.0.0', 1))
+        self.lib, = self.slot.path.glob(f'lib/*/site-packages/'
+                                        f'{sample.PACKAGE}.py')
+
+    def assertDiffers(self, name: str) -> None:
+        error = self.assertRaises(exceptions.SlotError, self.slot.verify)
+        self.assertIn('not as it was built: 1 differ', str(error))
+        self.assertIn(name, str(error))
+
+    def change(self) -> Path:
+        seal.unprotect(self.slot.path)
+        return self.lib
+
+    def test_changed(self) -> None:
+        path = self.change()
+        path.chmod(0o644)
+        path.write_text(path.read_text() + '#')
+        self.assertDiffers(path.name)
+
+    def test_added(self) -> None:
+        (self.change().parent / 'sitecustomize.py').touch()
+        self.assertDiffers('sitecustomize.py')
+
+    def test_removed(self) -> None:
+        self.change().unlink()
+        self.assertDiffers(self.lib.name)
+
+    def test_turned_into_a_link(self) -> None:
+        path = self.change()
+        path.rename(self.root / 'elsewhere.py')
+        path.symlink_to(self.root / 'elsewhere.py')
+        self.assertDiffers(self.lib.name)
+
+    def test_damaged_seal(self) -> None:
+        self.change()
+        (self.slot.path / seal.NAME).chmod(0o644)
+        for text in ('', '[]', '{"format": 2}', '{"format": 1}'):
+            (self.slot.path / seal.NAME).write_text(text)
+            self.assertRaises(exceptions.SlotError, self.slots.get, '1.0.0')
+
+
+class PointerTest(SlotsCase):
+    """With slots that have next to nothing in them."""
+
+    def make(self, version: str, number: int) -> slots_module.Slot:
+        path = self.place / 'slots' / version
+        path.mkdir(parents=True)
+        (path / 'code.py').write_text(f'{number}\n')
+        seal.write(path, declarations.Declaration(
+            version, number, python=(VERSION,)), VERSION)
+        return self.slots.get(version)
+
+    def use(self, *versions: str) -> None:
+        for version in versions:
+            self.slots.select(self.slots.get(version))
+
+    def names(self) -> tuple[str | None, str | None]:
+        return tuple(slot and slot.release.version for slot in (
+            self.slots.current(), self.slots.previous()))
+
+    def test_before_the_first(self) -> None:
+        self.assertEqual((None, None), self.names())
+        self.assertEqual([], self.slots.all())
+        self.assertEqual([], self.slots.collect(0))
+
+    def test_select(self) -> None:
+        for number in (1, 2, 3):
+            self.make(f'{number}.0', number)
+        self.use('1.0')
+        self.assertEqual(('1.0', None), self.names())
+        self.use('2.0')
+        self.assertEqual(('2.0', '1.0'), self.names())
+        # Once more changes nothing, and loses nothing.
+        self.use('2.0')
+        self.assertEqual(('2.0', '1.0'), self.names())
+        self.use('3.0', '2.0')
+        self.assertEqual(('2.0', '3.0'), self.names())
+        self.assertEqual(self.place / 'slots/2.0',
+                         (self.place / 'current').resolve())
+
+    def test_never_missing(self) -> None:
+        """Looked at all the time while it is switched."""
+        for number in (1, 2):
+            self.make(f'{number}.0', number)
+        self.use('1.0')
+        watcher = subprocess.Popen(
+            [sys.executable, '-c', _WATCH, str(self.place / 'current')],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        watcher.stdout.readline()
+        for _ in range(50):
+            self.use('2.0', '1.0')
+        looks, missing = watcher.communicate('end\n')[0].split()
+        self.assertGreater(int(looks), 100)
+        self.assertEqual('0', missing)
+
+    def test_gone(self) -> None:
+        slot = self.make('1.0', 1)
+        self._unprotect()
+        shutil.rmtree(slot.path)
+        self.assertRaises(exceptions.SlotError, self.slots.select, slot)
+
+    def test_leads_elsewhere(self) -> None:
+        self.make('1.0', 1)
+        self.use('1.0')
+        for leads_to in ('/etc', 'slots/1.0', 'generations/9', 'x/1'):
+            (self.place / 'current').unlink()
+            (self.place / 'current').symlink_to(leads_to)
+            self.assertRaises(exceptions.SlotError, self.slots.current)
+
+    def test_names_lead_nowhere(self) -> None:
+        self.make('1.0', 1)
+        for name in ('', '.', '..', '../slots/1.0', '1.0/', '/etc'):
+            self.assertIsNone(self.slots.get(name), name)
+
+    def test_collect(self) -> None:
+        for number in range(1, 7):
+            self.make(f'{number}.0', number)
+        (self.place / 'slots' / '9.0' / 'lib').mkdir(parents=True)
+        self.use('4.0', '3.0', '1.0', '2.0')
+        # Those used last stay, then the newest; what is unfinished goes.
+        self.assertEqual({'5.0', '6.0', '9.0'}, set(self.slots.collect(2)))
+        self.assertEqual(['1.0', '2.0', '3.0', '4.0'], [
+            slot.release.version for slot in self.slots.all()])
+        self.assertEqual({'3.0', '4.0'}, set(self.slots.collect(0)))
+        self.assertEqual(('2.0', '1.0'), self.names())
+        self.assertEqual([], os.listdir(self.place / 'trash'))
+        self.make('7.0', 7)
+        self.use('7.0')
+        self.assertEqual(('7.0', '2.0'), self.names())
+
+    def test_what_is_in_use_stays(self) -> None:
+        for number in range(1, 5):
+            self.make(f'{number}.0', number)
+        self.use('3.0', '4.0')
+        lease = using.lease(self.place / 'slots/1.0')
+        user = self.start(self.place / 'slots/2.0')
+        self.assertEqual([], self.slots.collect(0))
+        os.close(lease)
+        self.assertEqual(['1.0'], self.slots.collect(0))
+        user.kill()
+        user.wait()
+        self.assertEqual(['2.0'], self.slots.collect(0))
+
+    def start(self, path: Path, **others: Any) -> subprocess.Popen[str]:
+        """Start a process that has a file of a slot."""
+        process = subprocess.Popen(
+            [sys.executable, '-c', 'import sys; print(); sys.stdin.read()',
+             path / 'code.py'], stdin=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, **others)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        process.stdout.readline()
+        return process
+
+    def test_a_lease_is_inherited(self) -> None:
+        for number in range(1, 4):
+            self.make(f'{number}.0', number)
+        self.use('2.0', '3.0')
+        lease = using.lease(self.place / 'slots/1.0')
+        other = self.start(self.root, pass_fds=[lease])
+        os.close(lease)
+        self.assertEqual([], self.slots.collect(0))
+        other.kill()
+        other.wait()
+        self.assertEqual(['1.0'], self.slots.collect(0))
+
+    def test_processes(self) -> None:
+        slot = self.make('1.0', 1)
+        other = self.make('1.0.1', 2)
+        self.assertEqual([], using.processes(slot.path))
+        given = self.start(slot.path)
+        entered = self.start(self.root, cwd=slot.path)
+        self.start(other.path)
+        self.assertEqual(sorted([given.pid, entered.pid]),
+                         using.processes(slot.path))
+
+
+#: Looks whether a link leads somewhere until it is told to end.
+_WATCH = """\
+import os, sys, threading
+end = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.readline(), end.set())).start()
+looks = missing = 0
+print(flush=True)
+while not end.is_set():
+    looks += 1
+    missing += not os.path.isdir(sys.argv[1])
+print(looks, missing)
+"""

@@ -1,0 +1,106 @@
+"""The updater's configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from oslo_config import cfg
+
+from easystack_image import exceptions
+from easystack_image.ota import settings
+from tests.unit.ota import base
+
+#: Deployers' files name them.
+NAMES = {'repository', 'channel', 'trusted_root', 'state_directory',
+         'slots_directory', 'keep_slots', 'uv', 'python', 'proxy', 'ca_file',
+         'timeout', 'minimum_rate', 'maximum_size'}
+
+
+class SettingsTest(base.Case):
+
+    def write(self, text: str) -> settings.Settings:
+        path = self.root / 'ota.conf'
+        path.write_text(text)
+        return settings.read(path)
+
+    def assertWrong(self, text: str, *words: str) -> None:
+        error = self.assertRaises(exceptions.ConfigurationError, self.write,
+                                  text)
+        for word in words:
+            self.assertIn(word, str(error))
+
+    def test_names(self) -> None:
+        self.assertEqual(NAMES, {field.name for field in
+                                 dataclasses.fields(settings.Settings)})
+
+    def test_read(self) -> None:
+        found = self.write(
+            '# words\n[DEFAULT]\ndebug = true\n[easystack_ota]\n'
+            'repository = https://updates.example.org/images/\n'
+            'channel=candidate\ntimeout = 2.5\nkeep_slots: 0\n'
+            'state_directory = /srv/50%/state\n')
+        self.assertEqual(
+            ('https://updates.example.org/images/', 'candidate', 2.5, 0,
+             '/srv/50%/state', 1024),
+            (found.repository, found.channel, found.timeout,
+             found.keep_slots, found.state_directory, found.minimum_rate))
+
+    def test_the_command_line_counts_for_more(self) -> None:
+        path = self.root / 'ota.conf'
+        path.write_text('[easystack_ota]\nchannel = candidate\nuv = /uv\n')
+        found = settings.read(path, channel='stable', uv=None)
+        self.assertEqual(('stable', '/uv'), (found.channel, found.uv))
+
+    def test_defaults(self) -> None:
+        self.assertEqual(settings.Settings(), self.write(''))
+
+    def test_wrong(self) -> None:
+        for line, *words in (
+                ('chanel = stable', 'chanel', 'known are'),
+                ('channel = beta', 'channel', 'stable, candidate'),
+                ('timeout = soon', 'timeout', 'no number'),
+                ('timeout = nan', 'timeout'), ('timeout = 0', '0.1'),
+                ('timeout = 1e9', 'timeout'), ('keep_slots = 1.5', 'slots'),
+                ('keep_slots = -1', 'slots'), ('minimum_rate = 0', 'rate'),
+                ('keep_slots = 1_0', 'slots'),
+                ('repository = ftp://example.org/', 'https://'),
+                ('repository = /srv/releases', 'file://'),
+                ('repository = https:///x', 'repository'),
+                ('repository = https://example.org:x/', 'repository'),
+                ('repository = https://example.org/?q=1', 'repository'),
+                ('proxy = example.org:3128', 'proxy')):
+            self.assertWrong(f'[easystack_ota]\n{line}\n', *words)
+
+    def test_no_password_is_shown(self) -> None:
+        for line in ('repository = https://me:pa55@example.org/',
+                     'proxy = socks5://me:pa55@example.org/'):
+            error = self.assertRaises(
+                exceptions.ConfigurationError, self.write,
+                f'[easystack_ota]\n{line}\n')
+            self.assertNotIn('pa55', str(error))
+
+    def test_unreadable(self) -> None:
+        self.assertWrong('[easystack_ota\n', 'cannot be read')
+        self.assertWrong('channel = stable\n', 'cannot be read')
+        self.assertWrong('[easystack_ota]\nuv = a\nuv = b\n', 'uv')
+        (self.root / 'ota.conf').write_bytes(b'[easystack_ota]\nuv=\xff\n')
+        self.assertRaises(exceptions.ConfigurationError, settings.read,
+                          self.root / 'ota.conf')
+        self.assertRaises(exceptions.ConfigurationError, settings.read,
+                          self.root / 'none')
+
+    def test_the_sample(self) -> None:
+        """It is what is in etc/, and oslo.config reads it, too."""
+        sample = base.ROOT / 'etc' / 'easystack-image-ota.conf.sample'
+        self.assertEqual(sample.read_text(), settings.sample())
+        text = settings.sample().replace('\n#', '\n').replace('\n ', '\n# ')
+        found = self.write(text)
+        self.assertEqual(settings.Settings(), found)
+        path = self.root / 'ota.conf'
+        conf = cfg.ConfigOpts()
+        conf.register_opts([cfg.StrOpt(name) for name in NAMES],
+                           settings.GROUP)
+        conf([f'--config-file={path}'], default_config_files=[])
+        for field in dataclasses.fields(found):
+            self.assertEqual(str(field.default),
+                             conf[settings.GROUP][field.name] or '')

@@ -1,0 +1,60 @@
+"""What the updater needs beside this package: three wheels, not more."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from tests.unit.ota import base
+
+#: Runs the command where nothing can be imported but the standard library,
+#: this package, and the names that are given.
+_RUN = """\
+import importlib.abc
+import sys
+
+class Guard(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        top = name.partition('.')[0]
+        if top not in sys.stdlib_module_names and top not in allowed:
+            raise ModuleNotFoundError(f'No module named {name!r}')
+
+allowed = sys.argv.pop(1).split(',')
+sys.meta_path.insert(0, Guard())
+from easystack_image.cmd.ota import main
+sys.exit(main.main())
+"""
+LIGHT = ('easystack_image', 'securesystemslib', 'tuf', 'urllib3')
+
+
+class WeightTest(base.SiteCase):
+    """Without cryptography, too: Ed25519 is verified in Python then."""
+
+    def run_with(self, *arguments: object,
+                 allowed: tuple[str, ...] = LIGHT,
+                 ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, '-c', _RUN, ','.join(allowed), '--config-file',
+             str(self.write_config()), *map(str, arguments)],
+            capture_output=True, text=True, timeout=300)
+
+    def test_three_wheels_do(self) -> None:
+        for arguments in (('check',), ('download',), ('slots', 'list'),
+                          ('history',)):
+            done = self.run_with(*arguments)
+            self.assertEqual((0, ''), (done.returncode, done.stderr))
+        path, = (self.root / 'state' / 'downloads').iterdir()
+        done = self.run_with('slots', 'build', path)
+        self.assertEqual((0, ''), (done.returncode, done.stderr))
+
+    def test_signing_takes_more(self) -> None:
+        done = self.run_with('release', 'key', self.root / 'key')
+        self.assertEqual(1, done.returncode)
+        self.assertIn('ota-release', done.stderr)
+        self.assertNotIn('Traceback', done.stderr)
+
+    def test_without_tuf(self) -> None:
+        done = self.run_with('check', allowed=LIGHT[:1])
+        self.assertEqual(1, done.returncode)
+        self.assertIn('easystack-image[ota]', done.stderr)
+        self.assertNotIn('Traceback', done.stderr)
