@@ -1,0 +1,209 @@
+"""The client as the commands and an upgrade use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+from easystack_image import exceptions
+from easystack_image.cmd.ota import output
+from easystack_image.ota import home
+from easystack_image.ota.client import memory
+from easystack_image.ota.release import channels
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.slots import building
+from easystack_image.ota.slots import slots
+from tests.unit.ota import base
+from tests.unit.ota import server as servers
+
+
+class UpdaterTest(base.SiteCase):
+
+    @classmethod
+    def prepare(cls) -> None:
+        super().prepare()
+        cls.publish('1.1.0', 2)
+
+    def test_from_nothing_to_a_slot(self) -> None:
+        found = self.succeed('check', '-f', 'json').json
+        self.assertEqual((None, '1.1.0', None), (
+            found['installed'], found['next'], found['warning']))
+        self.assertEqual([('1.1.0', 2), ('1.0.0', 1)], [
+            (each['version'], each['number']) for each in found['releases']])
+        path = self.succeed('download', '1.0.0', '-f', 'json').json['archive']
+        slot = self.succeed('slots', 'build', path, '-f', 'json').json
+        self.select('1.0.0')
+        self.assertEqual(slot['path'] + '\n',
+                         self.succeed('slots', 'path').output)
+        self.assertRegex(self.succeed('check').output,
+                         '(?m)^1.0.0 +1 +installed$')
+        self.succeed('slots', 'build', self.downloaded_archive('1.1.0'))
+        self.select('1.1.0')
+        self.succeed('slots', 'verify', '1.1.0')
+        self.assertEqual(['previous', 'current'], [
+            row['use'] for row in self.succeed(
+                'slots', 'list', '-f', 'json').json])
+        result = self.succeed('download', '-f', 'json')
+        self.assertIsNone(result.json['archive'])
+        self.assertIn('nothing newer', result.errors)
+        self.assertEqual([], self.succeed(
+            'slots', 'collect', '--keep=0', '-f', 'json').json)
+
+    def select(self, version: str) -> None:
+        found = slots.Slots(self.root / 'opt',
+                            building.Builder('uv', 'python3'))
+        found.select(found.get(version))
+
+    def downloaded_archive(self, version: str) -> str:
+        path: str = self.succeed('download', version,
+                                 '-f', 'json').json['archive']
+        return path
+
+    def test_the_installed_release_is_revoked(self) -> None:
+        self.succeed('slots', 'build', self.downloaded_archive('1.1.0'))
+        self.select('1.1.0')
+        directory = self.root / 'site'
+        shutil.copytree(self.site.directory / 'repository',
+                        directory / 'repository')
+        mine = base.Site(directory)
+        mine._keys = self.site._keys
+        channels.revoke(mine.repository, 'stable', [2], 'it eats images',
+                        base.now())
+        mine.sign_and_publish(['stable'])
+        self.server.folder = mine.repository.root / 'public'
+        result = self.command('check')
+        self.assertEqual(3, result.code)
+        self.assertIn('is revoked: it eats images', result.errors)
+
+    def test_resumed_by_the_next_command(self) -> None:
+        self.server.tricks['1.1.0.tar'] = servers.break_off(1000)
+        self.refuse('cannot be read', 'broke', code=4)
+        part, = self.downloaded()
+        size = (self.root / 'state/downloads' / part).stat().st_size
+        self.assertEqual(5000, size)
+        self.server.tricks.clear()
+        self.succeed('download')
+        self.assertEqual(size, self.server.requests[-1][1])
+        self.assertEqual(['easystack-image-1.1.0.tar'], self.downloaded())
+
+    def test_from_a_stick(self) -> None:
+        """Without a server, from a folder that cannot be written."""
+        self.options['repository'] = self.public.as_uri()
+        self.succeed('check')
+        self.succeed('download')
+        self.assertEqual([], self.server.requests)
+
+    def test_by_a_proxy(self) -> None:
+        self.options['repository'] = 'http://releases.invalid'
+        self.options['proxy'] = self.server.url
+        self.succeed('download')
+        self.assertTrue(self.server.proxied)
+
+    def test_a_directory_of_the_server(self) -> None:
+        os.rename(self.public, self.root / 'images')
+        self.server.folder = self.root
+        self.options['repository'] = f'{self.server.url}/images/'
+        self.succeed('download')
+
+    def test_nobody_there(self) -> None:
+        self.options['repository'] = 'http://127.0.0.1:1'
+        self.refuse('cannot be read', 'refused', code=4)
+        self.options['repository'] = (self.root / 'none').as_uri()
+        self.refuse('cannot be read', 'there is no', code=4)
+
+    def test_two_at_once(self) -> None:
+        with home.Home(self.root / 'state').locked():
+            self.refuse('is in use', code=4)
+        self.succeed('download')
+
+    def test_configuration(self) -> None:
+        self.options['trusted_root'] = '/nowhere/root.json'
+        self.refuse('trusted_root', '1.root.json')
+        del self.options['repository']
+        self.refuse('repository is not set')
+
+    def test_no_release_yet(self) -> None:
+        self.options['channel'] = 'candidate'
+        result = self.succeed('check', '-f', 'json').json
+        self.assertEqual(([], None), (result['releases'], result['next']))
+        self.assertIsNone(self.client().download())
+
+    def test_no_room(self) -> None:
+        self.patch(os, 'fstatvfs', lambda fd: os.statvfs_result(
+            (4096, 4096, 10, 1, 1, 10, 1, 1, 0, 255)))
+        error = self.assertRaises(exceptions.RefusedRelease,
+                                  self.client().download)
+        self.assertIn('has 4096 left', str(error))
+
+    def test_progress(self) -> None:
+        seen: list[tuple[int, int]] = []
+        path = self.client().download(
+            progress=lambda done, size: seen.append((done, size)))
+        size = path.stat().st_size
+        self.assertEqual((size, size), seen[-1])
+
+    def test_memory_is_damaged(self) -> None:
+        self.succeed('check')
+        for text in ('', '[]', '{"format": 2}', '{"format": 1}'):
+            (self.root / 'state' / memory.NAME).write_text(text)
+            self.refuse('memory.json is damaged', run=('check',))
+
+    def test_directories_are_private(self) -> None:
+        self.succeed('download')
+        for path in (self.root / 'state').rglob('*'):
+            self.assertEqual(0, path.stat().st_mode & 0o077, path)
+
+    def test_metadata_is_damaged(self) -> None:
+        """It is got again: the root is never taken from there alone."""
+        self.succeed('check')
+        for path in (self.root / 'state' / 'metadata').iterdir():
+            path.write_bytes(b'{')
+        self.succeed('check')
+        for path in (self.root / 'state' / 'metadata').iterdir():
+            json.loads(path.read_bytes())
+
+    def test_floor_of_an_upgrade(self) -> None:
+        client = self.client(installed=declarations.Declaration(
+            '1.1.0', 2, python=('3.11',)))
+        client.raise_floor(2)
+        client.raise_floor(1)
+        error = self.assertRaises(exceptions.RefusedRelease, client.download,
+                                  '1.0.0')
+        self.assertIn('below 2', str(error))
+
+
+class OutputTest(base.Case):
+
+    def test_bar_on_a_terminal(self) -> None:
+        reader, writer = os.openpty()
+        self.addCleanup(os.close, reader)
+        with os.fdopen(writer, 'w') as stream:
+            bar = output.Bar(stream)
+            bar(0, 2 * 1024 * 1024)
+            bar(2 * 1024 * 1024, 2 * 1024 * 1024)
+            bar.close()
+            shown = os.read(reader, 1000).decode()
+        self.assertIn('  0%  0.0 of 2.0 MiB', shown)
+        self.assertIn('[' + '#' * 30 + '] 100%  2.0 of 2.0 MiB', shown)
+
+    def test_nobody_reads_it(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            done = subprocess.run(
+                [base.COMMAND, '--slots-directory', self.root / 'none',
+                 'slots', 'list'], stdout=writer, stderr=subprocess.PIPE,
+                text=True, timeout=120)
+        finally:
+            os.close(writer)
+        self.assertEqual((1, ''), (done.returncode, done.stderr))
+
+    def test_help(self) -> None:
+        done = subprocess.run(
+            [sys.executable, '-m', 'easystack_image.cmd.ota.main', '--help'],
+            capture_output=True, text=True, cwd=base.ROOT, timeout=120)
+        self.assertEqual(0, done.returncode, done.stderr)
+        self.assertIn('130 stopped', ' '.join(done.stdout.split()))
