@@ -113,6 +113,12 @@ class OneCopyTest(DamageCase):
         self.damage_first_copy()
         # A connection with the rights that were given just now.
         engine = self.lab.engine(ceph_timeout=26)
+        # Ceph finds that the copies differ, when it compares them.
+        self.cluster.ceph('pg', 'deep-scrub', self.group)
+        contract.eventually(lambda: [
+            each.what for each in engine.problems()] == ['pool-inconsistent'],
+            'it is told', 120)
+        self.assertIn(self.group, engine.problems()[0].message)
         stamps = self.stamps()
         with mock.patch.object(replicas, '_librados', side_effect=OSError):
             engine.repair(self.image)
@@ -121,6 +127,8 @@ class OneCopyTest(DamageCase):
         self.assertEqual({self.group}, {
             group for group in stamps if stamps[group] != after[group]})
         self.check_all_copies_good()
+        contract.eventually(lambda: not engine.problems(),
+                            'Ceph knows that all is well', 60)
 
 
 class AllCopiesTest(DamageCase):

@@ -21,6 +21,8 @@ NOBODY = 0x7fffffff
 REPLICATED = 1
 #: States of placement groups that lack copies of something.
 LACKING = ('degraded', 'undersized')
+#: States of placement groups of which Ceph found copies to differ.
+DIFFERENT = ('inconsistent',)
 #: States of placement groups in which nothing can be read or written.
 STUCK = ('peered', 'down', 'incomplete')
 _CRITICAL = engine.Severity.CRITICAL
@@ -148,6 +150,15 @@ def assess(cluster: connection.Cluster) -> list[engine.Problem]:
             _WARNING, 'pool-degraded', pool.name,
             f'{len(lacking)} placement groups of pool {pool.name} lack '
             'copies, until Ceph has recovered ("ceph health detail")'))
+    different = groups(cluster, DIFFERENT)
+    if different:
+        problems.append(engine.Problem(
+            _WARNING, 'pool-inconsistent', pool.name,
+            f'Ceph found copies in pool {pool.name} to differ, in the '
+            f'placement groups {", ".join(sorted(different))}: run '
+            '"easystack-image-manage scrub" first, which knows by checksums '
+            'which of them are right, and "ceph pg repair" for what is left '
+            'then'))
     if 'nearfull' in pool.flags:
         problems.append(engine.Problem(
             _WARNING, 'pool-nearly-full', pool.name,
