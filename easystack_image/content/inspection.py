@@ -201,9 +201,14 @@ def _boots(head: bytes) -> bool:
 def _virtual_size(inspector: format_inspector.FileInspector | None,
                   declared: declaration.Declaration,
                   size: int | None) -> int | None:
-    if declared.disk_format == 'iso' and inspector:
-        # It may say more than it has, and have more than it says.
-        return max(inspector.virtual_size, size or 0)
-    if inspector and not _is_plain(declared.disk_format):
-        return inspector.virtual_size
-    return size
+    if inspector is None or _is_plain(declared.disk_format):
+        return size
+    try:
+        told = inspector.virtual_size
+    except Exception as error:
+        # It counts on what a good image has.
+        raise exceptions.ContentRefused(
+            f'The size of the disk in the {inspector} image cannot be told: '
+            'its header is broken') from error
+    # An ISO may say more than it has, and have more than it says.
+    return max(told, size or 0) if declared.disk_format == 'iso' else told

@@ -70,7 +70,7 @@ def _receive(port: int, image_id: str,
             yield buffer[:count]
 
 
-class _Service:
+class Service:
     """A running Glance with one store."""
 
     def __init__(self, glance: server.Glance) -> None:
@@ -134,7 +134,7 @@ class HTTPLevel:
     def __init__(self, directory: Path) -> None:
         self._glances = {kind.name: stores.make(kind, directory / kind.name)
                          for kind in stores.KINDS}
-        self._services: dict[str, _Service] = {}
+        self._services: dict[str, Service] = {}
 
     def start(self, stack: contextlib.ExitStack) -> None:
         """Start the services.
@@ -146,7 +146,7 @@ class HTTPLevel:
             glance.init_devices()
             stack.callback(glance.stop)
             glance.start()
-            self._services[name] = _Service(glance)
+            self._services[name] = Service(glance)
 
     def measure(self, name: str,
                 source: sources.Source) -> dict[str, results.Sample]:

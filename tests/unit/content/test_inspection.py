@@ -159,6 +159,9 @@ class GoodImagesTest(testtools.TestCase):
                            ('vmdk', formats.starting(b'KDMV')),
                            ('vmdk', formats.starting(b'COWD')),
                            ('luks', b'LUKS\xba\xbe'),
+                           ('vmdk', b'version=1\n'
+                            b'createType="monolithicSparse"\n'
+                            b'RW 8 SPARSE "x"\n'),
                            ('ami', formats.qcow2()), ('aki', formats.vdi()),
                            ('ami', formats.disk(code=b'kernel'))):
             self.assertRaises(exceptions.ContentRefused, inspect, data, name,
