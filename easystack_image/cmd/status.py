@@ -40,6 +40,8 @@ ENTRY_POINTS = (
     ('oslo.middleware.healthcheck', 'easystack_block'),
     ('oslo.policy.policies', 'easystack_image'),
     ('paste.filter_factory', 'easystack_copies'),
+    ('paste.filter_factory', 'easystack_content'),
+    ('glance.image_import.plugins', 'easystack_content'),
 )
 #: Which problems (by the beginnings of their names) each check is about;
 #: what no other names belongs to the first.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import configparser
 import json
 from pathlib import Path
+import re
 import sys
 from typing import Any
 
 from oslo_config import cfg
 
+from easystack_image.conf import content as content_conf
 from easystack_image.conf import store as store_conf
 from tests.functional import base
 from tests.functional import processes
@@ -105,3 +107,15 @@ class TestSnippet(base.TestCase):
                 self.assertIn(name, names)
         conf(['--config-file', str(self.PATH)])
         self.assertEqual(3, len(conf.copies.easystack_block_devices))
+
+    def test_options_of_the_content_gate(self) -> None:
+        text = self.PATH.read_text().partition('[easystack_content]')[2]
+        shown = re.findall('^#([a-z_]+) = (.*)$', text, re.MULTILINE)
+        self.assertGreater(len(shown), 5)
+        options = {opt.name: opt for opt in content_conf.OPTS}
+        for name, value in shown:
+            default = options[name].default
+            if name != 'url_allowed_networks':
+                self.assertEqual(
+                    ','.join(default) if isinstance(default, list)
+                    else str(default), value, name)
