@@ -41,6 +41,11 @@ _MAX_JSON = 1 << 20
 
 _MIB = 1 << 20
 
+#: What data are judged by, and while which states it must stay as it is.
+_FIXED = ('disk_format', 'container_format', 'min_disk', 'hypervisor_type',
+          'img_hv_type', declaration.EXPECTED_HASH)
+_COMING = ('uploading', 'importing', 'saving')
+
 
 class ContentFilter:
     """Judges image data, and passes on everything else.
@@ -103,7 +108,7 @@ class ContentFilter:
             case 'POST', ['v2', 'images', image_id, 'locations']:
                 return lambda env: self._locations(env, image_id)
             case 'PATCH', ['v2', 'images', image_id]:
-                return lambda env: self._locations(env, image_id)
+                return lambda env: self._change(env, image_id)
             case 'POST', ['v2', 'tasks']:
                 return self._task
             case 'POST', ['v2', 'images']:
@@ -130,18 +135,35 @@ class ContentFilter:
             self._downloads.check(uri)
         return None
 
+    def _change(self, environ: asking.Environ,
+                image_id: str) -> webob.Response | None:
+        """Look at a PATCH: it may change what was judged, or add data."""
+        changes = _json(environ)
+        if any(origins.changed(change) in _FIXED for change in (
+                changes if isinstance(changes, list) else ())):
+            shown = self._glance.show(environ, image_id)
+            if shown.status_int == 200 and (
+                    shown.json_body['status'] in _COMING):
+                # Glance lets them change until the data are stored.
+                raise exc.HTTPConflict(
+                    explanation='What the data are cannot change while they '
+                                'come in')
+        return self._judge_locations(environ, image_id,
+                                     origins.locations_in(changes))
+
     def _locations(self, environ: asking.Environ,
                    image_id: str) -> webob.Response | None:
-        what = self._options.locations
-        if what == content_conf.PASS:
-            return None
+        """Look at Glance's call "Add location"."""
         body = _json(environ)
-        if environ['REQUEST_METHOD'] == 'POST':
-            url = body.get('url') if isinstance(body, dict) else None
-            added = [url] if isinstance(url, str) else []
-        else:
-            added = list(origins.locations_in(body))
-        if not added:
+        url = body.get('url') if isinstance(body, dict) else None
+        return self._judge_locations(
+            environ, image_id, [url] if isinstance(url, str) else [])
+
+    def _judge_locations(self, environ: asking.Environ, image_id: str,
+                         urls: Iterable[str]) -> webob.Response | None:
+        what = self._options.locations
+        added = list(urls)
+        if not added or what == content_conf.PASS:
             return None
         if what == content_conf.REFUSE:
             raise exc.HTTPForbidden(

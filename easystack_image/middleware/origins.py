@@ -106,21 +106,28 @@ class Origins:
         return None
 
 
+def changed(change: Any) -> str:
+    """Return the property that one change of a PATCH is about, or ''.
+
+    Of every media type that Glance takes.
+    """
+    if not isinstance(change, Mapping):
+        return ''
+    path = change.get('path') or next(
+        (change[kind] for kind in ('add', 'replace', 'remove')
+         if kind in change), '')
+    return str(path).strip('/').partition('/')[0]
+
+
 def locations_in(changes: Any) -> Iterator[str]:
     """Yield the locations that a PATCH would give to an image.
 
-    In every form that Glance takes: of all media types, one at a time or the
-    whole list.
+    One at a time, or the whole list.
 
     :param changes: the body of the request
     """
     for change in changes if isinstance(changes, list) else ():
-        if not isinstance(change, Mapping):
-            continue
-        path = change.get('path') or next(
-            (change[kind] for kind in ('add', 'replace') if kind in change),
-            '')
-        if str(path).strip('/').partition('/')[0] != 'locations':
+        if changed(change) != 'locations':
             continue
         value = change.get('value')
         for each in value if isinstance(value, list) else [value]:

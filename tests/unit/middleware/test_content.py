@@ -245,6 +245,25 @@ class OtherWaysTest(FilterCase):
             PATCH_TYPE)
         self.assertEqual(200, answer.status_int)
 
+    def test_what_was_judged_stays_until_it_is_stored(self) -> None:
+        for status, expected in (('queued', 200), ('active', 200),
+                                 ('uploading', 409), ('importing', 409),
+                                 ('saving', 409)):
+            self.behind.image['status'] = status
+            for change in (
+                    {'op': 'replace', 'path': '/disk_format',
+                     'value': 'raw'},
+                    {'op': 'remove', 'path': '/easystack_expected_hash'},
+                    {'op': 'add', 'path': '/hypervisor_type',
+                     'value': 'qemu'}):
+                self.behind.image['easystack_expected_hash'] = 'x'
+                self.assertEqual(expected, self.send(
+                    'PATCH', f'/images/{IMAGE}', [change],
+                    PATCH_TYPE).status_int, status)
+            self.assertEqual(200, self.send('PATCH', f'/images/{IMAGE}', [
+                {'op': 'add', 'path': '/name', 'value': 'x'}],
+                PATCH_TYPE).status_int)
+
     def test_locations_that_are_passed(self) -> None:
         self.filter = self.make(locations='pass')
         self.assertEqual(200, self.send(
