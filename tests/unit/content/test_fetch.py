@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import contextlib
+import datetime
 import ipaddress
+from pathlib import Path
 import socket
+import ssl
 import threading
 import time
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 import fixtures
 import testtools
 
@@ -34,6 +42,8 @@ class Server:
         self._listener = socket.create_server((address, 0))
         self.port: int = self._listener.getsockname()[1]
         self.requests: list[bytes] = []
+        #: Puts TLS around a connection.
+        self.wrap: Callable[..., socket.socket] | None = None
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -47,6 +57,8 @@ class Server:
 
     def _answer(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
+            if self.wrap is not None:
+                connection = self.wrap(connection, server_side=True)
             self.requests.append(connection.recv(65536))
             self._behaviour(connection)
 
@@ -281,3 +293,69 @@ class ForgedRequestTest(FetchCase):
             exceptions.DownloadFailed, fetch.open_url,
             'http://does-not-exist.invalid/', self.rules(), LIMITS)
         self.assertIn('not known', str(error))
+
+
+def certificate(root: Path, address: str) -> tuple[Path, Path]:
+    """Make a certificate that vouches for itself; return it and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, address)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (x509.CertificateBuilder()
+            .subject_name(name).issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.SubjectAlternativeName([
+                x509.IPAddress(ipaddress.ip_address(address))]), False)
+            .add_extension(x509.BasicConstraints(True, None), True)
+            .sign(key, hashes.SHA256()))
+    paths = root / f'{address}.crt', root / f'{address}.key'
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption()))
+    return paths
+
+
+class TLSTest(FetchCase):
+    """Servers are who they say they are, or nothing is asked of them."""
+
+    def serve_tls(self, certified: str) -> tuple[Server, Path]:
+        """Serve with a certificate for an address; return it as well."""
+        root = Path(self.useFixture(fixtures.TempDir()).path)
+        path, key = certificate(root, certified)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path, key)
+        made = self.serve(sending(OK + b'\r\nsecure'))
+        made.wrap = context.wrap_socket
+        return made, path
+
+    def ask(self, port: int) -> bytes:
+        with fetch.open_url(f'https://127.0.0.1:{port}/', self.rules(),
+                            LIMITS) as download:
+            return download.read(100)
+
+    def test_known(self) -> None:
+        made, path = self.serve_tls('127.0.0.1')
+        self.useFixture(fixtures.EnvironmentVariable('SSL_CERT_FILE',
+                                                     str(path)))
+        self.assertEqual(b'secure', self.ask(made.port))
+
+    def test_unknown(self) -> None:
+        made, _ = self.serve_tls('127.0.0.1')
+        error = self.assertRaises(exceptions.DownloadFailed, self.ask,
+                                  made.port)
+        self.assertIn('certificate', str(error).lower())
+        self.assertEqual([], made.requests)
+
+    def test_somebody_else(self) -> None:
+        made, path = self.serve_tls('127.0.0.9')
+        self.useFixture(fixtures.EnvironmentVariable('SSL_CERT_FILE',
+                                                     str(path)))
+        self.assertRaises(exceptions.DownloadFailed, self.ask, made.port)
+        self.assertEqual([], made.requests)
+
+    def test_no_tls(self) -> None:
+        made = self.serve(sending(OK + b'\r\nplain'))
+        self.assertRaises(exceptions.DownloadFailed, self.ask, made.port)
