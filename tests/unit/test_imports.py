@@ -144,18 +144,20 @@ class RuleTest(testtools.TestCase):
                       modules(root))
         self.assertEqual([], violations(root))
 
-    def test_blockstore_works_without_glance(self) -> None:
-        # For real: every module of it, where nothing else can be imported.
+    def test_rooms_work_without_glance(self) -> None:
+        # For real: every module of them, where nothing else can be imported.
         root = pathlib.Path(easystack_image.__file__).parents[1]
-        names = [module for module in modules(root)
-                 if room(module) in ('blockstore', 'exceptions', 'fsio')]
-        self.assertGreater(len(names), 20)
-        done = subprocess.run(
-            [sys.executable, '-c', _WITHOUT,
-             ','.join(sorted(FORBIDDEN['blockstore'])), *names],
-            capture_output=True, text=True, env={
-                **os.environ, 'PYTHONPATH': str(root)})
-        self.assertEqual(('imported all\n', ''), (done.stdout, done.stderr))
+        for place, least in (('blockstore', 20), ('properties', 4)):
+            names = [module for module in modules(root)
+                     if room(module) in (place, 'exceptions', 'fsio')]
+            self.assertGreater(len(names), least)
+            done = subprocess.run(
+                [sys.executable, '-c', _WITHOUT,
+                 ','.join(sorted(FORBIDDEN[place])), *names],
+                capture_output=True, text=True, env={
+                    **os.environ, 'PYTHONPATH': str(root)})
+            self.assertEqual(('imported all\n', ''),
+                             (done.stdout, done.stderr))
 
 
 #: Imports modules while others cannot be had.

@@ -1,0 +1,1 @@
+"""What Nova makes of images: its own objects and filter, from PyPI."""
