@@ -1,7 +1,7 @@
 """The archive of a release: a plain tar file, the same for the same content.
 
-POSIX ustar without compression (wheels are compressed), ``release.json``
-first, then the files by name; times, owners and modes are always the same.
+POSIX pax without compression (wheels are compressed), ``release.json`` first,
+then the files by name; times, owners and modes are always the same.
 Nothing in it is believed: only what the declaration lists comes out, each
 file with its size and SHA-256 checked, under names that lead nowhere else.
 """
@@ -42,7 +42,7 @@ def write(target: IO[bytes], declaration: declarations.Declaration,
     :param sources: where each of the declaration's files is read from
     """
     with tarfile.open(fileobj=target, mode='w',
-                      format=tarfile.USTAR_FORMAT) as tar:
+                      format=tarfile.PAX_FORMAT) as tar:
         data = declaration.dump()
         tar.addfile(_member(DECLARATION, len(data)), io.BytesIO(data))
         for name, file in sorted(declaration.files.items()):

@@ -83,7 +83,7 @@ def _sources(source: Path) -> Iterator[tuple[str, Path]]:
     if not (source / declarations.LOCK).is_file():
         raise exceptions.InvalidRelease(
             f'{source} has no {declarations.LOCK}: write one with "uv pip '
-            'compile --generate-hashes"')
+            'compile --no-index --find-links wheels --generate-hashes"')
     yield declarations.LOCK, source / declarations.LOCK
     for name in (declarations.WHEELS, declarations.CONFIG):
         for path in sorted((source / name).rglob('*')):

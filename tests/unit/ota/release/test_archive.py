@@ -46,6 +46,16 @@ class BuildTest(base.Case):
         self.assertEqual((7, 5, (6,), ('expand',)), (
             found.number, found.minimum, found.revokes, found.database))
 
+    def test_long_names(self) -> None:
+        """As wheels for many systems have them."""
+        folder = sample.write(self.root / 'folder', '1.0.0', 1)
+        name = 'config/' + '_'.join(['manylinux'] * 15)
+        (folder / name).write_text('x')
+        first = build.build(folder, self.root / 'first')
+        self.assertEqual(1, archive.inspect(first).files[name].size)
+        self.assertEqual(first.read_bytes(), build.build(
+            folder, self.root / 'second').read_bytes())
+
     def test_unpack(self) -> None:
         path = self.archive('1.0.0', 1)
         target = self.root / 'target'
