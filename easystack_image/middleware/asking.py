@@ -78,6 +78,19 @@ class Glance:
         request.body = json.dumps(changes).encode()
         return self.send(request)
 
+    def refusal(self, environ: Environ,
+                image: Mapping[str, Any]) -> webob.Response | None:
+        """Return Glance's answer to whoever may not change an image.
+
+        It is asked for a change that changes nothing.
+
+        :returns: None if he may
+        """
+        answer = self.patch(environ, image['id'], [
+            {'op': 'replace', 'path': '/min_disk',
+             'value': image['min_disk']}])
+        return None if answer.status_int == 200 else answer
+
     def set_properties(self, environ: Environ, image_id: str,
                        **properties: str | None) -> bool:
         """Set properties of an image, and remove those that are None.

@@ -171,6 +171,9 @@ class ContentFilter:
         shown = self._glance.show(environ, image_id)
         if shown.status_int != 200:
             return shown
+        refusal = self._glance.refusal(environ, shown.json_body)
+        if refusal is not None:
+            return refusal
         declared = declaration.of_image(shown.json_body)
         for url in added:
             self._origins.judge_location(
@@ -187,6 +190,10 @@ class ContentFilter:
             raise exc.HTTPForbidden(
                 explanation='Images are not imported by tasks here; create '
                             'an image, and import it by web-download')
+        # Whoever may not even list tasks must not have us fetch anything.
+        listed = self._glance.send(asking.blank(environ, 'GET', '/v2/tasks'))
+        if listed.status_int != 200:
+            return listed
         given = body.get('input')
         given = given if isinstance(given, dict) else {}
         url, image = given.get('import_from'), given.get('image_properties')

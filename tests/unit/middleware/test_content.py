@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import functools
 import io
 import json
+import socket
 from typing import Any
 
 import fixtures
@@ -39,6 +40,8 @@ class Behind:
         self.before_reading: Callable[[], None] = lambda: None
         self.data: bytes | None = None
         self.passed: list[tuple[str, str]] = []
+        #: Whether the user may change the image, and see tasks.
+        self.may_change = True
 
     def __call__(self, environ: dict[str, Any],
                  start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -54,6 +57,10 @@ class Behind:
     def _answer(self, request: webob.Request) -> webob.Response:
         if request.method == 'GET' and request.path.endswith(IMAGE):
             return webob.Response(json_body=self.image)
+        if not self.may_change:
+            raise exc.HTTPForbidden()
+        if request.method == 'GET':
+            return webob.Response(json_body={'tasks': []})
         if request.method == 'PATCH' and request.content_type == PATCH_TYPE:
             for change in request.json_body:
                 name = change['path'].strip('/')
@@ -244,6 +251,26 @@ class OtherWaysTest(FilterCase):
             {'op': 'add', 'path': '/locations_note', 'value': 'x'}],
             PATCH_TYPE)
         self.assertEqual(200, answer.status_int)
+
+    def test_nothing_is_fetched_for_whoever_may_not_use_it(self) -> None:
+        """Else an answer would tell him what servers there are."""
+        self.behind.may_change = False
+        self.filter = self.make(import_tasks='inspect')
+        self.useFixture(fixtures.MockPatchObject(
+            socket, 'getaddrinfo', lambda *_, **__: self.fail('looked up')))
+        place = {'url': 'http://example.org/', 'metadata': {}}
+        for method, path, body in (
+                ('POST', f'/images/{IMAGE}/locations', place),
+                ('PATCH', f'/images/{IMAGE}', [
+                    {'op': 'add', 'path': '/locations/-', 'value': place}]),
+                ('POST', f'/images/{IMAGE}/import', {'method': {
+                    'name': 'web-download', 'uri': 'http://example.org/'}}),
+                ('POST', '/tasks', {'type': 'import', 'input': {
+                    'import_from': 'http://example.org/',
+                    'image_properties': {'disk_format': 'raw',
+                                         'container_format': 'bare'}}})):
+            self.assertEqual(403, self.send(method, path, body).status_int)
+        self.assertEqual([], self.behind.passed)
 
     def test_what_was_judged_stays_until_it_is_stored(self) -> None:
         for status, expected in (('queued', 200), ('active', 200),
