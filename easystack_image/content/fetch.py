@@ -149,7 +149,7 @@ class _Connection(http.client.HTTPConnection):
     """A connection to one of the permitted addresses of a URL's host."""
 
     def __init__(self, url: urls.Url, rules: urls.UrlRules, limits: Limits,
-                 resolve: Resolver, deadline: float) -> None:
+                 resolve: Resolver | None, deadline: float) -> None:
         super().__init__(url.host, url.port)
         self._url = url
         self._rules = rules
@@ -198,15 +198,17 @@ class _Connection(http.client.HTTPConnection):
 
 
 def permitted(url: urls.Url, rules: urls.UrlRules,
-              resolve: Resolver = socket.getaddrinfo) -> list[Place]:
+              resolve: Resolver | None = None) -> list[Place]:
     """Return the addresses of a URL's host that may be connected to.
 
+    :param resolve: how names are looked up, if not by the system
     :raises easystack_image.exceptions.UrlRefused: if there is none; it does
         not tell what the name stands for
     :raises easystack_image.exceptions.DownloadFailed: if it is unknown
     """
     try:
-        found = resolve(url.host, url.port, type=socket.SOCK_STREAM)
+        found = (resolve or socket.getaddrinfo)(
+            url.host, url.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise exceptions.DownloadFailed(
             f'The name {url.host} is not known') from error
@@ -219,10 +221,10 @@ def permitted(url: urls.Url, rules: urls.UrlRules,
 
 
 def open_url(text: str, rules: urls.UrlRules, limits: Limits,
-             resolve: Resolver = socket.getaddrinfo) -> Download:
+             resolve: Resolver | None = None) -> Download:
     """Ask for what a URL holds.
 
-    :param resolve: for tests: how names are looked up
+    :param resolve: how names are looked up, if not by the system
     :raises easystack_image.exceptions.UrlRefused: if it, or where it
         redirects to, must not be fetched
     :raises easystack_image.exceptions.DownloadFailed: if it cannot be
