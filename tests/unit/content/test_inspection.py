@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies
 import testtools
 
 from easystack_image import exceptions
@@ -16,6 +18,13 @@ from tests.corpus import formats
 from tests.corpus.formats import GIB
 from tests.corpus.formats import KIB
 
+#: Those that good images have, those on which parsers stumble, and any.
+NUMBERS32 = strategies.one_of(
+    strategies.sampled_from([0, 1, 2, 4, 64, 104, 112, 4096]),
+    strategies.integers(0, (1 << 32) - 1))
+NUMBERS64 = strategies.one_of(
+    strategies.sampled_from([0, 1, 4, 8, 1 << 16, 3 << 16, GIB, 1 << 63]),
+    strategies.integers(0, (1 << 64) - 1))
 ALL_FORMATS = frozenset({'raw', 'qcow2', 'iso', 'vmdk', 'vdi', 'vhd', 'vhdx',
                          'aki', 'ami', 'ari', 'ploop', 'luks', 'gpt'})
 
@@ -172,3 +181,30 @@ class GoodImagesTest(testtools.TestCase):
         self.assertRaises(exceptions.ContentRefused, inspect, data, 'raw')
         inspect(data, 'raw', allowed=rules.Rules(
             nonfatal_checks=frozenset({'mbr'})))
+
+
+class AnyQcow2Test(testtools.TestCase):
+    """Whatever stands in the header."""
+
+    @given(strategies.fixed_dictionaries({}, optional={
+        'version': strategies.integers(0, 5),
+        'backing_offset': NUMBERS64, 'cluster_bits': strategies.one_of(
+            strategies.integers(0, 30), NUMBERS32),
+        'size': NUMBERS64, 'encryption': strategies.integers(0, 3),
+        'l1_entries': NUMBERS32, 'l1_offset': NUMBERS64,
+        'refcount_offset': NUMBERS64, 'refcount_clusters': NUMBERS32,
+        'snapshots': NUMBERS32, 'features': NUMBERS64,
+        'refcount_order': NUMBERS32, 'length': NUMBERS32,
+        'compression': strategies.integers(0, 255)}))
+    def test_header(self, fields: dict[str, int]) -> None:
+        try:
+            found = inspect(formats.qcow2(**fields), 'qcow2')
+        except exceptions.ContentError:
+            return
+        image = formats.Qcow2(**fields)
+        self.assertEqual(image.size, found.virtual_size)
+        self.assertLessEqual(image.size, rules.Rules().max_virtual_size)
+        self.assertEqual(0, image.backing_offset)
+        self.assertIn(image.version, (2, 3))
+        if image.version == 3:
+            self.assertEqual(0, image.features & ~9)
