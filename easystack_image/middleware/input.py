@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import sys
 from typing import Any
 
+from easystack_image.middleware import bodies
 from easystack_image.middleware import wsgi
 
 
@@ -20,14 +20,16 @@ def take(environ: wsgi.Environ, limit: int) -> bytes:
     :raises TooLarge: if it has more; what is left of it is not read
     :raises ValueError: if its length is no number
     """
-    encoding = environ.get('HTTP_TRANSFER_ENCODING', '').strip().lower()
-    if encoding and encoding != 'identity':
-        body = _read_chunked(environ, limit)
+    source = bodies.source_of(environ)
+    if bodies.in_chunks(environ):
+        body = _read(source, limit + 1)
+        if len(body) > limit:
+            raise TooLarge
     else:
         length = int(environ.get('CONTENT_LENGTH') or 0)
         if length > limit:
             raise TooLarge
-        body = _read(environ['wsgi.input'], length)
+        body = _read(source, length)
     environ.pop('HTTP_TRANSFER_ENCODING', None)
     environ['CONTENT_LENGTH'] = str(len(body))
     environ['wsgi.input'] = io.BytesIO(body)
@@ -44,24 +46,3 @@ def _read(source: Any, length: int) -> bytes:
         pieces.append(piece)
         length -= len(piece)
     return b''.join(pieces)
-
-
-def _read_chunked(environ: wsgi.Environ, limit: int) -> bytes:
-    """Read a body that does not say its length.
-
-    uWSGI has a function for it, as ``glance/common/wsgi.py`` knows; other
-    servers have an input that ends where the body does.
-    """
-    uwsgi: Any = sys.modules.get('uwsgi')
-    if uwsgi is None:
-        body = _read(environ['wsgi.input'], limit + 1)
-    else:
-        body = b''
-        while len(body) <= limit:
-            piece = uwsgi.chunked_read()
-            if not piece:
-                break
-            body += piece
-    if len(body) > limit:
-        raise TooLarge
-    return body

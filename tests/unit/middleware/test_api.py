@@ -349,7 +349,7 @@ class ListTest(FilterCase):
         def app(environ: wsgi.Environ,
                 start_response: wsgi.StartResponse) -> Iterable[bytes]:
             seen.append(environ)
-            start_response('200 OK', [])
+            start_response('200 OK', [('Content-Type', 'text/csv')])
             return []
 
         self.ask(app, '/v2/images?status=ACTIVE&type=image',
@@ -359,6 +359,14 @@ class ListTest(FilterCase):
         self.assertEqual('status=active', environ['QUERY_STRING'])
         self.assertFalse(environ[export.KEEP]({'image_type': 'snapshot'}))
         self.assertTrue(environ[export.KEEP]({}))
+
+    def test_csv_without_its_filter(self) -> None:
+        """The list is right all the same."""
+        answer = self.ask(Lister(7), '/v2/images?type=image&limit=1',
+                          headers={'Accept': 'text/csv'})
+        self.assertEqual(['i1'], [image['id'] for image in
+                                  answer.json_body['images']])
+        self.assertIn('type=image', answer.json_body['next'])
 
     def test_links_of_images(self) -> None:
         lister = Lister(3)
