@@ -23,11 +23,17 @@ Image = Mapping[str, Any]
 
 #: Images of the first page, so that they come soon.
 FIRST = 100
-#: Images of a page at most.  Glance needs 30 KiB of memory for each.
-MOST = 500
+#: Images of a page at most.
+MOST = 750
 #: How much JSON a page should have, in bytes: with many large properties
 #: there are fewer images on it.
-BYTES = 1 << 19
+BYTES = 3 << 18
+#: How many rows Glance should read for a page: one for each pair of a
+#: property and a tag of an image (``_image_get_all`` in
+#: ``glance/db/sqlalchemy/api.py`` joins them).  Each takes 3 KiB of memory.
+ROWS = 8 * MOST
+#: What Glance shows of each image, besides its own properties.
+_COMMON = 22
 #: By how much a page may have more images than the last one.
 GROWTH = 4
 #: How many images are remembered.
@@ -168,8 +174,10 @@ class Paging:
         self._trail.extend((image['id'], image.get(_ORDER))
                            for image in images)
         if images:
-            self._size = max(1, min(len(images) * BYTES // size,
-                                    self._size * GROWTH, MOST))
+            self._size = max(1, min(
+                len(images) * BYTES // size,
+                len(images) * ROWS // sum(map(_rows, images)),
+                self._size * GROWTH, MOST))
         seen = set(self._seen)
         new = [image for image in images if image['id'] not in seen]
         self._seen.extend(image['id'] for image in new)
@@ -186,6 +194,12 @@ def _split(part: str) -> tuple[str, str]:
     """Return name and value of a parameter."""
     name, _, value = part.partition('=')
     return urllib.parse.unquote_plus(name), urllib.parse.unquote_plus(value)
+
+
+def _rows(image: Image) -> int:
+    """Return about how many rows Glance reads for an image."""
+    return (max(1, len(image) - _COMMON)
+            * max(1, len(image.get('tags') or ())))
 
 
 def _number(text: str | None) -> int | None:

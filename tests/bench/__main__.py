@@ -1,7 +1,8 @@
 """Compare easystack_block with Glance's own drivers on this machine.
 
 By default the local engine with the file driver; with "ceph" the ceph engine
-with the rbd driver, on a Ceph cluster that is made for it.  Ends with 0
+with the rbd driver, on a Ceph cluster that is made for it; with "api" our
+pipeline with Glance's own, and lists as CSV with lists in JSON.  Ends with 0
 whatever the figures are, with 1 if something is broken (an error or a wrong
 byte), with 2 if it cannot be run as asked.
 """
@@ -25,6 +26,9 @@ from tests.functional import processes
 #: MiB, rounds and small images, in full and for a quick run.
 _FULL = 1024, 5, 10_000
 _QUICK = 128, 3, 1000
+#: The same of "api", with the images of a long list.
+_API_FULL = 512, 3, 100_000
+_API_QUICK = 32, 1, 2000
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -43,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         prog='python -m tests.bench', description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        'engine', nargs='?', choices=('local', 'ceph'), default='local',
+        'engine', nargs='?', choices=('local', 'ceph', 'api'),
+        default='local',
         help='what to compare (default: local)')
     parser.add_argument(
         '--quick', action='store_true',
@@ -60,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
         help='measure this alone of the local engine; may be given again '
              'for more')
     parser.add_argument(
+        '--without', action='append', metavar='FILTER', default=[],
+        help='with "api": measure our pipeline without this filter as well; '
+             'may be given again for others')
+    parser.add_argument(
         '--directory', type=Path, default=Path(),
         help='a directory on the disk to measure (default: the current one)')
     parser.add_argument(
@@ -69,7 +78,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _plan(arguments: argparse.Namespace) -> run.Plan:
-    size, rounds, images = _QUICK if arguments.quick else _FULL
+    full, quick = ((_API_FULL, _API_QUICK) if arguments.engine == 'api'
+                   else (_FULL, _QUICK))
+    size, rounds, images = quick if arguments.quick else full
     name = f'bench-{datetime.datetime.now():%Y%m%d-%H%M%S}.json'
     return run.Plan(
         size=(arguments.size or size) * results.MIB,
@@ -82,13 +93,18 @@ def _plan(arguments: argparse.Namespace) -> run.Plan:
         quick=arguments.quick)
 
 
-def _suite(engine: str) -> run.Suite:
+def _suite(engine: str, without: Sequence[str]) -> run.Suite:
     """Return what is to be compared.
 
-    :raises CannotRun: if this machine has no Ceph
+    :param without: filters that "api" leaves out once
+    :raises CannotRun: if this machine has not what it takes
     """
     if engine == 'local':
         return run.LOCAL
+    if engine == 'api':
+        # It takes Keystone, and nothing else does.
+        from tests.bench import api_level
+        return api_level.suite(tuple(without))
     # Ceph's modules may not be there, and nothing else needs them.
     from tests.bench import ceph_level
     return ceph_level.suite()
@@ -99,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     plan = _plan(chosen)
-    if chosen.engine == 'ceph' and chosen.only:
+    if chosen.without and chosen.engine != 'api':
+        parser.error('--without is about "api"')
+    if chosen.engine != 'local' and chosen.only:
         parser.error('--only is about the local engine')
     if not plan.directory.is_dir():
         parser.error(f'"{plan.directory}" is not a directory')
@@ -107,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     console = rich_console.Console()
     try:
-        run.execute(plan, console, _suite(chosen.engine))
+        run.execute(plan, console, _suite(chosen.engine, chosen.without))
     except run.CannotRun as error:
         parser.error(str(error))
     except (RuntimeError, sources.WrongBytes,

@@ -19,6 +19,7 @@ from tests.bench import results
 from tests.bench import run
 from tests.bench import sources
 from tests.bench import stores
+from tests.bench import targets
 from tests.ceph import cluster as cluster_module
 from tests.ceph import prerequisites
 from tests.faults import prerequisites as common
@@ -43,15 +44,15 @@ def _key(operation: str, data: str, store: str = OURS) -> results.Key:
     return results.Key(LEVEL, operation, data, store)
 
 
-TARGETS: tuple[results.Target, ...] = (
-    *(results.RatioTarget(f'{operation}, {data}', _key(operation, data),
+TARGETS: tuple[targets.Target, ...] = (
+    *(targets.RatioTarget(f'{operation}, {data}', _key(operation, data),
                           ratio, BASELINE)
       for operation, data, ratio in (
           ('add', 'random', 1.7), ('get', 'random', 2.0),
           ('add', 'half-zero', 2.5), ('get', 'half-zero', 3.0))),
-    results.PairTarget('short reads of the source', _key(SHORT, 'random'),
+    targets.PairTarget('short reads of the source', _key(SHORT, 'random'),
                        _key('add', 'random'), 0.9),
-    results.MemoryTarget('memory', LEVEL, 96),
+    targets.MemoryTarget('memory', LEVEL, 96),
 )
 
 

@@ -7,7 +7,7 @@ is as good as untouched.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import http.client
 import os
@@ -30,8 +30,9 @@ _BLOCK = results.MIB
 _WARM_UP = os.urandom(65536)
 
 
-def _request(port: int, method: str, image_id: str,
-             body: Path | None = None) -> http.client.HTTPResponse:
+def _request(port: int, method: str, image_id: str, body: Path | None = None,
+             headers: Mapping[str, str] | None = None,
+             ) -> http.client.HTTPResponse:
     """Send a request for the data of an image, as cheaply as can be.
 
     :param body: a file, which the kernel sends by itself
@@ -39,6 +40,8 @@ def _request(port: int, method: str, image_id: str,
     connection = http.client.HTTPConnection('127.0.0.1', port,
                                             timeout=_TIMEOUT)
     connection.putrequest(method, f'/v2/images/{image_id}/file')
+    for name, value in (headers or {}).items():
+        connection.putheader(name, value)
     if body is not None:
         connection.putheader('Content-Type', 'application/octet-stream')
         connection.putheader('Content-Length', str(body.stat().st_size))
@@ -49,10 +52,14 @@ def _request(port: int, method: str, image_id: str,
     return connection.getresponse()
 
 
-def _put(port: int, image_id: str, source: sources.Source) -> int:
-    """Upload an image; return its size."""
-    with contextlib.closing(_request(port, 'PUT', image_id,
-                                     source.path)) as answer:
+def put(port: int, image_id: str, source: sources.Source,
+        headers: Mapping[str, str] | None = None) -> int:
+    """Upload an image; return its size.
+
+    :raises RuntimeError: if it is refused
+    """
+    with contextlib.closing(_request(port, 'PUT', image_id, source.path,
+                                     headers)) as answer:
         if answer.status != 204:
             raise RuntimeError(f'PUT: {answer.status} '
                                f'{answer.read(500).decode()}')
@@ -96,7 +103,7 @@ class Service:
         """Upload an image, compare it, download it and delete it."""
         image_id = self._images.create()
         put = self._measure(
-            lambda: _put(self._glance.port, image_id, source))
+            lambda: put(self._glance.port, image_id, source))
         self._check_record(image_id, source)
         # Reads all of it, so the page cache holds it afterwards.
         sources.compare(self._chunks(image_id), source.path)

@@ -13,6 +13,7 @@ from rich import console as rich_console
 from rich import table as rich_table
 
 from tests.bench import results
+from tests.bench import targets
 from tests.bench import upkeep
 
 #: Of the JSON file; a reader can rely on what it knows of a format.
@@ -46,6 +47,16 @@ files and computes CRC32C, rebuild (replacing a lost device, and filling the
 new one) with cp of one device's images, sync, and CRC32C of what was copied.
 """
 
+_API_NOTES = """\
+ms, s: median of all rounds; a round of show and list is the median of its
+requests, which go to all servers in turn, one at a time, with a token of
+Keystone. × vanilla: how many times as long as through Glance's own pipeline,
+the median and the extremes of all rounds; the servers differ in nothing else,
+and keep their images with the file driver. Lists: through our pipeline, by an
+administrator. Peak: the most resident memory of the workers in any round, less
+idle.
+"""
+
 _CEPH_NOTES = """\
 MiB/s: median of all rounds. × rbd: that median over the one of glance_store's
 rbd driver (8 MiB objects, its defaults else), for the same operation and
@@ -56,6 +67,9 @@ Half-zero: runs of {run:.0f} MiB, random and zero in turn. rbd command: "rbd
 import" and "rbd export", which compute no digests. All three OSDs lie on one
 disk and share the processors with the client.
 """
+
+#: By the level that they are about.
+_NOTES = {'ceph': _CEPH_NOTES, 'api': _API_NOTES}
 
 
 def _number(value: float | None, form: str) -> str:
@@ -126,10 +140,55 @@ def _table(level: str,
     return table
 
 
-def _verdicts(verdicts: Sequence[results.Verdict]) -> rich_table.Table:
+def _requests(summaries: Mapping[results.Key, results.Summary],
+              ) -> rich_table.Table:
+    """Return the table of requests through different pipelines."""
+    table = rich_table.Table(title='Requests, one at a time',
+                             title_justify='left', box=box.SIMPLE_HEAD,
+                             pad_edge=False)
+    table.add_column('', no_wrap=True)
+    for heading in 'ms', '× vanilla', 'min–max':
+        table.add_column(heading, justify='right', no_wrap=True)
+    group = ''
+    for key, summary in summaries.items():
+        if key.level != 'api':
+            continue
+        if group != (group := key.operation):
+            table.add_row(f'[bold]{group}[/bold]')
+        table.add_row(
+            f'  {key.store}', f'{1000 * (summary.seconds or 0):.1f}',
+            _number(summary.cost, '.3f'),
+            f'{_number(summary.least_cost, ".3f")}–'
+            f'{_number(summary.greatest_cost, ".3f")}')
+    return table
+
+
+def _lists(summaries: Mapping[results.Key, results.Summary],
+           ) -> rich_table.Table:
+    """Return the table of clients that want all of a long list."""
+    lists = {key: summary for key, summary in summaries.items()
+             if key.level == 'export'}
+    number = max(summary.images or 0 for summary in lists.values())
+    table = rich_table.Table(title=f'A list of {number} images',
+                             title_justify='left', box=box.SIMPLE_HEAD,
+                             pad_edge=False)
+    table.add_column('', no_wrap=True)
+    for heading in 's', 'images/s', 'CPU s', 'peak MiB':
+        table.add_column(heading, justify='right', no_wrap=True)
+    for key, summary in lists.items():
+        seconds = summary.seconds or 0.0
+        table.add_row(
+            f'{key.store}, {key.operation}', f'{seconds:.3f}',
+            _number(summary.images and summary.images / seconds, '.0f'),
+            _number(summary.cpu_seconds, '.2f'),
+            _number(summary.peak_mib, '.1f'))
+    return table
+
+
+def _verdicts(verdicts: Sequence[targets.Verdict]) -> rich_table.Table:
     words = {True: '[green]met[/green]', False: '[red]not met[/red]',
              None: 'not measured'}
-    table = rich_table.Table(title='Targets for three copies',
+    table = rich_table.Table(title='Targets',
                              title_justify='left', box=box.SIMPLE_HEAD,
                              pad_edge=False)
     for heading in ('', 'wanted', 'measured', ''):
@@ -142,16 +201,20 @@ def _verdicts(verdicts: Sequence[results.Verdict]) -> rich_table.Table:
 
 def show(console: rich_console.Console, about: Mapping[str, Any],
          summaries: Mapping[results.Key, results.Summary],
-         verdicts: Sequence[results.Verdict]) -> None:
+         verdicts: Sequence[targets.Verdict]) -> None:
     """Print all tables and what they mean."""
     console.print()
     for level in _TITLES:
         if any(_large(key, level) for key in summaries):
             console.print(_table(level, summaries))
-    if any(summary.images for summary in summaries.values()):
+    levels = {key.level for key in summaries}
+    if 'api' in levels:
+        console.print(_requests(summaries))
+        console.print(_lists(summaries))
+    elif any(summary.images for summary in summaries.values()):
         console.print(_counts(summaries))
-    notes = (_CEPH_NOTES if any(key.level == 'ceph' for key in summaries)
-             else _LOCAL_NOTES)
+    notes = next((_NOTES[level] for level in _NOTES if level in levels),
+                 _LOCAL_NOTES)
     console.print(notes.format(
         run=about['zero_run_mib'], gets=results.GETS, ranges=results.RANGES)
         .replace('\n', ' '), style='dim', highlight=False)
@@ -171,7 +234,7 @@ def show(console: rich_console.Console, about: Mapping[str, Any],
 def save(path: Path, about: Mapping[str, Any],
          samples: Mapping[results.Key, Sequence[results.Sample]],
          summaries: Mapping[results.Key, results.Summary],
-         verdicts: Sequence[results.Verdict]) -> None:
+         verdicts: Sequence[targets.Verdict]) -> None:
     """Write everything that was measured to a JSON file."""
     measurements = [
         {**dataclasses.asdict(key), **dataclasses.asdict(summary),

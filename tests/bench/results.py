@@ -1,4 +1,4 @@
-"""Figures of a run: samples, their summaries, ratios and targets.
+"""Figures of a run: samples, their summaries and ratios.
 
 Nothing here measures anything or prints anything.  Throughput is MiB/s,
 memory MiB, time seconds.
@@ -24,15 +24,16 @@ RANGES = 64
 
 #: The store that all the others are compared with.
 BASELINE = 'file'
-#: The same for a level that has other stores.
-BASELINES = {'ceph': 'rbd'}
+#: The same for a level that has other stores, or none.
+BASELINES = {'ceph': 'rbd', 'api': 'vanilla', 'export': 'JSON, 1000 a page'}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Key:
     """What was measured."""
 
-    #: ``driver``, ``http``, ``limits``, ``upkeep`` or ``ceph``.
+    #: ``driver``, ``http``, ``limits``, ``upkeep``, ``ceph``, ``api`` or
+    #: ``export``.
     level: str
     operation: str
     data: str
@@ -87,6 +88,16 @@ class Summary:
     images: int | None = None
     seconds: float | None = None
     cpu_seconds: float | None = None
+    #: How many times as long as the baseline it took: the median of all
+    #: rounds, and the extremes.
+    cost: float | None = None
+    least_cost: float | None = None
+    greatest_cost: float | None = None
+
+
+def with_images(sample: Sample, images: int | None) -> Sample:
+    """Return a sample that tells how many images it was about."""
+    return dataclasses.replace(sample, images=images)
 
 
 def _median_per_gib(samples: list[Sample], field: str) -> float | None:
@@ -152,90 +163,23 @@ def summarise_all(samples: Mapping[Key, list[Sample]],
     for key, summary in plain.items():
         baseline = plain.get(baseline_of(key, limit_operations))
         ratio = summary.median / baseline.median if baseline else None
-        result[key] = dataclasses.replace(summary, ratio=ratio)
+        costs = _costs(samples[key], samples.get(
+            baseline_of(key, limit_operations), []))
+        result[key] = dataclasses.replace(
+            summary, ratio=ratio,
+            cost=statistics.median(costs) if costs else None,
+            least_cost=min(costs, default=None),
+            greatest_cost=max(costs, default=None))
     return result
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a target was reached; None where it was not measured."""
-
-    target: str
-    wanted: str
-    measured: str
-    met: bool | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RatioTarget:
-    """A throughput that is wanted as a multiple of the baseline's."""
-
-    name: str
-    key: Key
-    at_least: float
-    #: What it is compared with.
-    baseline: str = BASELINE
-
-    def judge(self, summaries: Mapping[Key, Summary]) -> Verdict:
-        """Compare the measured ratio with the wanted one."""
-        wanted = f'≥ {self.at_least:.2f} × {self.baseline}'
-        summary = summaries.get(self.key)
-        if summary is None or summary.ratio is None:
-            return Verdict(self.name, wanted, 'not measured', None)
-        # Judged unrounded: 1.298 is shown as 1.30 and is not 1.3.
-        return Verdict(self.name, wanted, f'{summary.ratio:.3f}',
-                       summary.ratio >= self.at_least)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class PairTarget:
-    """A throughput that is wanted as a multiple of another one."""
-
-    name: str
-    key: Key
-    other: Key
-    at_least: float
-
-    def judge(self, summaries: Mapping[Key, Summary]) -> Verdict:
-        """Compare the two."""
-        wanted = f'≥ {self.at_least:.2f} × {self.other.operation}'
-        if self.key not in summaries or self.other not in summaries:
-            return Verdict(self.name, wanted, 'not measured', None)
-        ratio = summaries[self.key].median / summaries[self.other].median
-        return Verdict(self.name, wanted, f'{ratio:.3f}',
-                       ratio >= self.at_least)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MemoryTarget:
-    """A bound on the memory of every transfer of the measured stores."""
-
-    name: str
-    level: str
-    at_most_mib: float
-
-    def judge(self, summaries: Mapping[Key, Summary]) -> Verdict:
-        """Compare the worst transfer with the bound."""
-        wanted = f'≤ {self.at_most_mib:.0f} MiB'
-        peaks = [(summary.peak_mib, key) for key, summary in summaries.items()
-                 if key.level == self.level
-                 and key.store != baseline_store(self.level)
-                 and summary.peak_mib is not None]
-        if not peaks:
-            return Verdict(self.name, wanted, 'not measured', None)
-        worst, key = max(peaks, key=lambda pair: pair[0])
-        return Verdict(self.name, wanted,
-                       f'{worst:.1f} MiB ({key.store}, {key.operation})',
-                       worst <= self.at_most_mib)
-
-
-Target = RatioTarget | PairTarget | MemoryTarget
-
-
-def judge(targets: Iterable[Target],
-          summaries: Mapping[Key, Summary]) -> list[Verdict]:
-    """Judge all targets, in their order."""
-    return [target.judge(summaries) for target in targets]
+def _costs(samples: Sequence[Sample],
+           baseline: Sequence[Sample]) -> list[float]:
+    """Return how many times as long it took, round by round."""
+    if len(samples) != len(baseline):
+        return []
+    return [sample.seconds / other.seconds
+            for sample, other in zip(samples, baseline, strict=True)]
 
 
 def disturbance(samples: Iterable[Sample], processors: int) -> float:

@@ -25,6 +25,7 @@ from tests.bench import report
 from tests.bench import results
 from tests.bench import sources
 from tests.bench import stores
+from tests.bench import targets
 from tests.bench import upkeep
 
 LEVELS = ('limits', 'driver', 'http', 'upkeep')
@@ -37,22 +38,22 @@ _Samples = dict[results.Key, list[results.Sample]]
 
 _BEST = stores.KINDS[-1].name
 
-TARGETS: tuple[results.Target, ...] = (
-    results.RatioTarget('add, random, driver',
+TARGETS: tuple[targets.Target, ...] = (
+    targets.RatioTarget('add, random, driver',
                         results.Key('driver', 'add', 'random', _BEST), 1.3),
-    results.RatioTarget('add, half-zero, driver',
+    targets.RatioTarget('add, half-zero, driver',
                         results.Key('driver', 'add', 'half-zero', _BEST), 2),
-    results.RatioTarget('get, random, driver',
+    targets.RatioTarget('get, random, driver',
                         results.Key('driver', 'get', 'random', _BEST), 0.8),
-    results.RatioTarget('PUT, random, HTTP',
+    targets.RatioTarget('PUT, random, HTTP',
                         results.Key('http', 'put', 'random', _BEST), 1.3),
-    results.RatioTarget('GET, random, HTTP',
+    targets.RatioTarget('GET, random, HTTP',
                         results.Key('http', 'get', 'random', _BEST), 1.0),
-    *(results.RatioTarget(operation, results.Key(
+    *(targets.RatioTarget(operation, results.Key(
         'upkeep', operation, upkeep.LARGE, ''), 0.8, plain)
       for operation, plain in upkeep.BASELINES.items()),
-    results.MemoryTarget('memory, driver', 'driver', 64),
-    results.MemoryTarget('memory, HTTP', 'http', 64),
+    targets.MemoryTarget('memory, driver', 'driver', 64),
+    targets.MemoryTarget('memory, HTTP', 'http', 64),
 )
 
 
@@ -94,7 +95,7 @@ class Suite:
     #: it starts ends with the stack.
     bench: Callable[[Plan, Path, list[sources.Source],
                      contextlib.ExitStack], Bench]
-    targets: Sequence[results.Target]
+    targets: Sequence[targets.Target]
     #: The order of the tables' rows: by field of the key, its values.
     orders: Mapping[str, Sequence[str]]
     #: How many bytes it takes on the disk.
@@ -291,7 +292,7 @@ def execute(plan: Plan, console: rich_console.Console,
         itertools.chain.from_iterable(samples.values()), psutil.cpu_count())
     summaries = results.summarise_all(
         samples, limits.OPERATIONS | upkeep.BASELINES)
-    verdicts = results.judge(suite.targets, summaries)
+    verdicts = targets.judge(suite.targets, summaries)
     report.show(console, about, summaries, verdicts)
     report.save(plan.output, about, samples, summaries, verdicts)
     console.print(f'\nAll figures: {plan.output}', highlight=False,

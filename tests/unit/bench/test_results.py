@@ -5,6 +5,7 @@ from __future__ import annotations
 import testtools
 
 from tests.bench import results
+from tests.bench import targets
 
 MIB = results.MIB
 FILE = results.Key('driver', 'add', 'random', 'file')
@@ -58,7 +59,7 @@ class SummaryTest(testtools.TestCase):
         found = results.summarise_all(
             {scrub: samples(4), plain: samples(3)}, {'scrub': 'read'})
         self.assertEqual((0.75, 1), (found[scrub].ratio, found[plain].ratio))
-        target = results.RatioTarget('scrub', scrub, 0.8, 'read')
+        target = targets.RatioTarget('scrub', scrub, 0.8, 'read')
         verdict = target.judge(found)
         self.assertIs(False, verdict.met)
         self.assertEqual('≥ 0.80 × read', verdict.wanted)
@@ -78,13 +79,13 @@ class SummaryTest(testtools.TestCase):
 
 class VerdictTest(testtools.TestCase):
 
-    target = results.RatioTarget('add', BLOCK, 1.3)
-    memory = results.MemoryTarget('memory', 'driver', 64)
+    target = targets.RatioTarget('add', BLOCK, 1.3)
+    memory = targets.MemoryTarget('memory', 'driver', 64)
 
-    def judge(self, target: results.Target,
-              **found: list[results.Sample]) -> results.Verdict:
+    def judge(self, target: targets.Target,
+              **found: list[results.Sample]) -> targets.Verdict:
         keys = {'file': FILE, 'block': BLOCK}
-        return results.judge([target], results.summarise_all(
+        return targets.judge([target], results.summarise_all(
             {keys[name]: values for name, values in found.items()}, {}))[0]
 
     def test_ratio(self) -> None:
@@ -100,7 +101,7 @@ class VerdictTest(testtools.TestCase):
     def test_pair(self) -> None:
         short = results.Key('ceph', 'add, short reads', 'random', 'ours')
         whole = results.Key('ceph', 'add', 'random', 'ours')
-        target = results.PairTarget('short reads', short, whole, 0.9)
+        target = targets.PairTarget('short reads', short, whole, 0.9)
         for seconds, met in ((1, True), (1.12, False), (0.5, True)):
             verdict = target.judge(results.summarise_all(
                 {short: samples(seconds), whole: samples(1)}, {}))
@@ -109,13 +110,55 @@ class VerdictTest(testtools.TestCase):
             self.assertIsNone(target.judge(results.summarise_all(
                 {alone: samples(1)}, {})).met)
 
+    def test_pair_by_images(self) -> None:
+        """Tables and JSON have other sizes, and list the same."""
+        table = results.Key('export', 'all', '', 'CSV')
+        pages = results.Key('export', 'all', '', 'JSON, 1000 a page')
+        target = targets.PairTarget('list', table, pages, 1, by='images')
+        for seconds, met in ((1, True), (1.01, False)):
+            verdict = target.judge(results.summarise_all({
+                table: [results.Sample(1, seconds, images=7)],
+                pages: [results.Sample(9, 1, images=7)]}, {}))
+            self.assertIs(met, verdict.met, seconds)
+
+    def test_cost(self) -> None:
+        """The rounds are compared one by one."""
+        ours = results.Key('api', 'show', '', 'ours')
+        theirs = results.Key('api', 'show', '', 'vanilla')
+        target = targets.CostTarget('show', ours, 1.05)
+        for seconds, cost in (((1, 2.1, 9), 1.05), ((1.1, 2, 9), 1.1)):
+            found = results.summarise_all({
+                ours: [results.Sample(1, each) for each in seconds],
+                theirs: [results.Sample(1, each) for each in (1, 2, 8)]}, {})
+            self.assertAlmostEqual(cost, found[ours].cost or 0)
+            self.assertIs(cost <= 1.05, target.judge(found).met)
+            self.assertEqual(1, found[theirs].cost)
+        self.assertIsNone(target.judge({}).met)
+
+    def test_time(self) -> None:
+        key = results.Key('export', 'first byte', '', 'CSV')
+        target = targets.TimeTarget('first byte', key, 1)
+        for seconds, met in ((1, True), (1.001, False)):
+            self.assertIs(met, target.judge(results.summarise_all(
+                {key: samples(seconds)}, {})).met)
+        self.assertIsNone(target.judge({}).met)
+
+    def test_memory_of_one(self) -> None:
+        table = results.Key('export', 'all', '', 'CSV')
+        pages = results.Key('export', 'part', '', 'JSON, 20 a page')
+        found = results.summarise_all({table: samples(1, peak=3),
+                                       pages: samples(1, peak=99)}, {})
+        for store, met in (('CSV', True), ('', False)):
+            self.assertIs(met, targets.MemoryTarget(
+                'memory', 'export', 64, store).judge(found).met)
+
     def test_another_level_has_another_baseline(self) -> None:
         ours = results.Key('ceph', 'get', 'random', 'ours')
         theirs = results.Key('ceph', 'get', 'random', 'rbd')
         found = results.summarise_all(
             {ours: samples(1, peak=3), theirs: samples(2, peak=99)}, {})
         self.assertEqual(2, found[ours].ratio)
-        self.assertTrue(results.MemoryTarget('memory', 'ceph', 64)
+        self.assertTrue(targets.MemoryTarget('memory', 'ceph', 64)
                         .judge(found).met)
 
     def test_memory(self) -> None:

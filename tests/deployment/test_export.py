@@ -1,0 +1,72 @@
+"""Lists of images as CSV, for users that a Keystone knows."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+
+import requests
+
+from tests.deployment import base
+from tests.functional import client
+from tests.functional import records
+
+CSV = {'Accept': 'text/csv'}
+COUNT = 250
+#: Bytes of a property: too many for what lies between server and client.
+SIZE = 60_000
+
+
+class TestToken(base.DeploymentCase):
+
+    def test_without_a_token(self) -> None:
+        for headers in ({}, {'X-Auth-Token': 'forged'}):
+            answer = requests.get(f'{self.deployment.url}/v2/images',
+                                  headers=CSV | headers, timeout=60)
+            self.assertEqual(401, answer.status_code)
+            self.assertEqual(401, answer.json()['error']['code'])
+
+    def test_everybody_gets_what_is_theirs(self) -> None:
+        image_id = self.create(name='mine', visibility='private')
+        for user, seen in (('member', True), ('reader', True),
+                           ('stranger', False)):
+            answer = self.client(user).request('GET', '/images', headers=CSV)
+            self.assertEqual(200, answer.status_code, answer.text)
+            self.assertIs(seen, image_id in answer.text, user)
+
+    def test_token_that_ends_in_the_middle(self) -> None:
+        """The list goes on, as a download would."""
+        self.fill()
+        session = self.deployment.accounts['member'].session(
+            self.deployment.keystone.url)
+        token = str(session.get_token())
+        images = client.Images(self.deployment.url, {'X-Auth-Token': token})
+        answer = images.request('GET', '/images?tag=cloud', headers=CSV,
+                                stream=True)
+        self.assertEqual(200, answer.status_code)
+        pieces = answer.iter_content(1 << 16)
+        begun = next(pieces)
+        self.revoke(token)
+        self.assertEqual(401, images.request(
+            'GET', '/images?limit=1').status_code)
+        text = (begun + b''.join(pieces)).decode('utf-8-sig')
+        rows = list(csv.DictReader(io.StringIO(text, newline=''),
+                                   strict=True))
+        self.assertEqual(COUNT, len({row['id'] for row in rows}))
+
+    def fill(self) -> None:
+        """Add many large images for the time of this test."""
+        written = records.Records(self.deployment.glance.config_file)
+        written.insert(dataclasses.replace(
+            record, properties={'description': SIZE * 'x'})
+            for record in records.ordinary(COUNT))
+        self.addCleanup(
+            written.execute, "UPDATE images SET deleted = 1, status = "
+            "'deleted' WHERE name LIKE '%server%'")
+
+    def revoke(self, token: str) -> None:
+        answer = requests.delete(
+            f'{self.deployment.keystone.url}/v3/auth/tokens', timeout=60,
+            headers={'X-Auth-Token': token, 'X-Subject-Token': token})
+        self.assertEqual(204, answer.status_code, answer.text)
