@@ -91,8 +91,10 @@ _header_values = st.one_of(
 _headers = st.dictionaries(
     st.sampled_from([
         'X-OpenStack-Request-ID', 'Range', 'Content-Range', 'If-None-Match',
-        'Accept-Language', 'Forwarded', 'X-Forwarded-For', 'X-Forwarded-Proto',
-        'X-Forwarded-Host', 'X-Image-Meta-Store', 'X-HTTP-Method-Override',
+        # Not X-Forwarded-Proto: at a byte that is not ASCII, uWSGI 2.0.30
+        # itself dies (signal 11), before any Python is run.
+        'Accept-Language', 'Forwarded', 'X-Forwarded-For', 'X-Forwarded-Host',
+        'X-Image-Meta-Store', 'X-HTTP-Method-Override',
         'X-Openstack-Image-Size', 'X-Service-Token', 'Cookie', 'Origin']),
     _header_values, max_size=2)
 _accepts = st.sampled_from(ACCEPTS)
