@@ -26,8 +26,8 @@ MIB = 1 << 20
 SIZE = 21 * MIB + 4321
 #: Objects that stay, once they are there, and hold lists of others.
 LISTS = frozenset({'easystack-damaged', 'easystack-deletions',
-                   'easystack-index',
-                   'easystack-requests', 'rbd_children',
+                   'easystack-index', 'easystack-requests',
+                   'easystack-uploads', 'rbd_children',
                    'rbd_directory', 'rbd_info', 'rbd_trash'})
 
 

@@ -80,18 +80,19 @@ class EngineTest(testtools.TestCase):
         return sorted(rbd.RBD().list(self.ioctx))
 
     def objects(self) -> list[str]:
-        """Return the names of our own objects, besides the two books."""
+        """Return the names of our own objects, besides the books."""
         return sorted(
             each.key for each in self.ioctx.list_objects()
             if each.key.startswith('easystack-')
             and each.key not in (layout.INDEX, layout.REQUESTS,
-                                 layout.DELETIONS, layout.DAMAGED))
+                                 layout.UPLOADS, layout.DELETIONS,
+                                 layout.DAMAGED))
 
     def later(self, seconds: float) -> Any:
-        """Have RBD images look older than they are."""
-        made = images.born
+        """Have what is in the pool look older than they are."""
+        age = images.age
         return mock.patch.object(
-            images, 'born', lambda image: made(image) - seconds)
+            images, 'age', lambda moment: age(moment) + seconds)
 
 
 class ConnectionTest(EngineTest):

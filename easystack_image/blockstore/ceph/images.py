@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import logging
+import time
 from typing import Any
 
 from easystack_image import exceptions
@@ -148,6 +149,14 @@ def born(image: Any) -> float:
     return moment.replace(tzinfo=datetime.UTC).timestamp()
 
 
+def age(moment: float) -> float:
+    """Return for how many seconds something is there.
+
+    :param moment: since when, in seconds since 1970
+    """
+    return time.time() - moment
+
+
 def _is_known(one: Found) -> bool:
     """Tell whether an upload was ever entered in the index.
 
@@ -228,14 +237,3 @@ def is_stored(cluster: connection.Cluster, upload: layout.Upload) -> bool:
         return False
 
 
-
-
-def in_rbd_trash(cluster: connection.Cluster, upload: layout.Upload) -> bool:
-    """Tell whether RBD's own trash has an RBD image that may be an upload.
-
-    ``rbd trash restore`` gives it back, under its name.
-    """
-    names = {upload.image_id, layout.upload_name(upload),
-             layout.trash_name(upload)}
-    return any(entry['name'] in names for entry in cluster.run(
-        lambda: list(cluster.rbd.trash_list(cluster.ioctx))))

@@ -12,6 +12,9 @@
                                       and when the image was verified last
 ``easystack-requests``                object; its omap has such a key for
                                       every image that is to be verified
+``easystack-uploads``                 object; its omap has such a key for
+                                      every upload that is not in the index
+                                      yet
 ``easystack-deletions``               object; its omap has such a key for
                                       every deleted image that keeps its name,
                                       because the pool was full
@@ -41,6 +44,7 @@ SNAPSHOT = address.SNAPSHOT
 GENERATION = 'easystack.generation'
 INDEX = 'easystack-index'
 REQUESTS = 'easystack-requests'
+UPLOADS = 'easystack-uploads'
 DELETIONS = 'easystack-deletions'
 DAMAGED = 'easystack-damaged'
 _UPLOAD = 'easystack-upload.'

@@ -1,6 +1,6 @@
 """What the pool remembers of uploads: which there are, and what is to be done.
 
-Four objects with an omap each; see :mod:`.layout`.  Keys are names of
+Five objects with an omap each; see :mod:`.layout`.  Keys are names of
 uploads, ``ID.GENERATION``, values are times in seconds since 1970, in ASCII;
 in the book of damaged images, JSON with what was found.
 """
@@ -63,7 +63,7 @@ def values(cluster: connection.Cluster, book: str,
            image_id: str = '') -> dict[layout.Upload, bytes]:
     """Return what is written of each upload; as :func:`entries`."""
     found = {}
-    for name, value in _pairs(cluster, book, image_id and f'{image_id}.'):
+    for name, value in pairs(cluster, book, image_id and f'{image_id}.'):
         upload = layout.upload_of_mark(name)
         if upload is not None:
             found[upload] = value
@@ -72,11 +72,12 @@ def values(cluster: connection.Cluster, book: str,
 
 def entry(cluster: connection.Cluster, book: str, key: str) -> bytes | None:
     """Return an entry of whatever kind, or None."""
-    return dict(_pairs(cluster, book, key)).get(key)
+    return dict(pairs(cluster, book, key)).get(key)
 
 
-def _pairs(cluster: connection.Cluster, book: str,
-           prefix: str) -> Iterator[tuple[str, bytes]]:
+def pairs(cluster: connection.Cluster, book: str,
+          prefix: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the keys that begin so, and what they have."""
     after = ''
     while True:
         page = cluster.run(lambda after=after: _page(  # type: ignore[misc]

@@ -21,6 +21,7 @@ from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.ceph import layout
 from easystack_image.blockstore.ceph import ledger
 from easystack_image.blockstore.ceph import locks
+from easystack_image.blockstore.ceph import rbdtrash
 from easystack_image.blockstore.ceph import renames
 from easystack_image.blockstore.ceph import usage
 
@@ -28,34 +29,38 @@ LOG = logging.getLogger(__name__)
 
 #: What is said where there is no room.
 FULL = {errno.ENOSPC, errno.EDQUOT}
-#: RBD's own list of what is being removed.
-TRASH = 'rbd_trash'
-#: Seconds to wait for somebody who looks into an image that is removed.
+#: Take it even if the pool is full (LIBRADOS_OPERATION_FULL_FORCE).
+FORCE = 128
+#: Seconds to wait for somebody who looks into an image that is removed; a
+#: sweep, which finds more of them and comes again, waits less.
 PATIENCE = 5.0
+HASTE = 0.2
 
 
 def prepare(cluster: connection.Cluster) -> None:
     """See that images can be removed when the pool is full.
 
-    RBD enters what it removes in an object first, and so do we, and both
-    make it for the first one; a full pool takes no new object, but more
-    entries.
+    RBD enters what it removes in an object first, and so do we, and the lock
+    is in another one.  A full pool takes no new object, but more entries;
+    these few it must take.
     """
     rados = bindings.rados()
-    for name in (TRASH, layout.DELETIONS):
+    for name in (rbdtrash.TRASH, layout.DELETIONS, layout.UPLOADS,
+                 layout.INDEX):
         with rados.WriteOpCtx() as operation:
             operation.new(rados.LIBRADOS_CREATE_IDEMPOTENT)
-            cluster.ioctx.operate_write_op(operation, name)
+            cluster.ioctx.operate_write_op(operation, name, 0, FORCE)
 
 
-def purge(cluster: connection.Cluster, name: str,
-          upload: layout.Upload) -> None:
+def purge(cluster: connection.Cluster, name: str, upload: layout.Upload,
+          patience: float = PATIENCE) -> None:
     """Remove an RBD image, its manifest and its entries; if they are there.
 
     The RBD image goes last but for the entries, so that whoever finds a rest
     of it can go on.  Nothing happens if the name is that of an upload, and it
     became the image.
 
+    :param patience: seconds to wait for whoever looks into it
     :raises easystack_image.exceptions.ImageBusy: if others rename for long
     :raises rbd.ImageBusy: if somebody watches it, or there are clones
     :raises rbd.ImageHasSnapshots: if it has other snapshots, or clones
@@ -68,9 +73,9 @@ def purge(cluster: connection.Cluster, name: str,
         cluster.ioctx.remove_object(layout.manifest_name(upload))
     if goes:
         with contextlib.suppress(bindings.rbd().ImageNotFound):
-            _remove(cluster, goes)
+            rbdtrash.remove(cluster, goes, patience)
     for book in (layout.REQUESTS, layout.DAMAGED, layout.DELETIONS,
-                 layout.INDEX):
+                 layout.UPLOADS, layout.INDEX):
         ledger.take_out(cluster, book, upload)
 
 
@@ -87,6 +92,7 @@ def _strip(cluster: connection.Cluster, name: str,
     if name == upload.image_id and not stored:
         # Another one has the id, or what is left leads to nothing.
         renames.clear(cluster, name)
+        _finish(cluster, upload)
         return ''
     try:
         with cluster.opened(name) as image:
@@ -119,8 +125,25 @@ def discard(cluster: connection.Cluster, upload: layout.Upload) -> bool:
         lease.check()
         name = _to_trash(cluster, name, upload)
         _strip(cluster, name, upload)
-    purge(cluster, name, upload)
+    purge(cluster, name, upload, HASTE)
     return True
+
+
+def _finish(cluster: connection.Cluster, upload: layout.Upload) -> None:
+    """Finish what RBD began to remove while it had the id of an image."""
+    entry = rbdtrash.being_removed(cluster, upload.image_id)
+    if entry is None:
+        return
+    with contextlib.suppress(bindings.rbd().ImageNotFound):
+        image = cluster.open(None, read_only=True, internal=entry.internal)
+        try:
+            generation, _ = images.generation_of(cluster, image)
+        finally:
+            cluster.close_image(image)
+        if generation != upload.generation:
+            # It is not for us to say what becomes of it.
+            return
+    rbdtrash.remove(cluster, upload.image_id, HASTE)
 
 
 def give_up(cluster: connection.Cluster, upload: layout.Upload) -> None:
@@ -160,15 +183,17 @@ def purge_deleted(cluster: connection.Cluster,
     :raises easystack_image.exceptions.ImageBusy: if others rename for long
     """
     name = layout.trash_name(upload)
-    if images.is_stored(cluster, upload):
-        with locks.exclusively(cluster, upload.image_id) as lease:
-            if renames.common_name(cluster, upload.image_id, name) != name:
+    with locks.exclusively(cluster, upload.image_id) as lease:
+        for old in upload.image_id, layout.upload_name(upload):
+            counts = renames.common_name(cluster, old, name)
+            if counts == old:
                 # Somebody changed his mind.
                 return False
-            lease.check()
-            # The id still leads to it, and would be taken for ever.
-            renames.rename(cluster, upload.image_id, name)
-    purge(cluster, name, upload)
+            if counts == name:
+                lease.check()
+                # It leads there still, and would do so for ever.
+                renames.rename(cluster, old, name)
+    purge(cluster, name, upload, HASTE)
     return True
 
 
@@ -191,7 +216,7 @@ def resume(cluster: connection.Cluster, upload: layout.Upload) -> bool:
                     image.protect_snap(layout.SNAPSHOT)
         ledger.take_out(cluster, layout.DELETIONS, upload)
         return False
-    purge(cluster, image_id, upload)
+    purge(cluster, image_id, upload, HASTE)
     return True
 
 
@@ -230,6 +255,7 @@ def retire(cluster: connection.Cluster, image_id: str,
     :raises easystack_image.exceptions.ImageNotFound: if it is another one
     :raises rbd.ImageNotFound: if there is none
     """
+    prepare(cluster)
     with locks.exclusively(cluster, image_id) as lease:
         with cluster.opened(image_id, read_only=True) as image:
             upload = layout.Upload(image_id,
@@ -277,15 +303,3 @@ def drop_snapshot(image: Any) -> None:
         if image.is_protected_snap(layout.SNAPSHOT):
             image.unprotect_snap(layout.SNAPSHOT)
         image.remove_snap(layout.SNAPSHOT)
-
-
-def _remove(cluster: connection.Cluster, name: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            cluster.rbd.remove(cluster.ioctx, name)
-            return
-        except bindings.rbd().ImageBusy:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.1)

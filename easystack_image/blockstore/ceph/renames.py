@@ -11,6 +11,7 @@ All of this is done within a run, and :func:`.locks.exclusively`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import struct
 import time
@@ -44,6 +45,9 @@ def rename(cluster: connection.Cluster, name: str, new: str) -> None:
     """
     rbd = bindings.rbd()
     try:
+        # librbd would not notice that its list has the new name already.
+        if _listed(cluster, new) and not clear(cluster, new):
+            raise rbd.ImageExists(f'{new} is listed', errno=errno.EEXIST)
         cluster.rbd.rename(cluster.ioctx, name, new)
         return
     except rbd.ImageExists:
@@ -119,7 +123,7 @@ def clear(cluster: connection.Cluster, name: str) -> bool:
     if not led_to or any(has_header(cluster, each) for each in led_to):
         return False
     if written is not None and (
-            time.time() - time.mktime(written) < cluster.limit):
+            images.age(time.mktime(written)) < cluster.limit):
         raise exceptions.ImageBusy(
             f'{name}: somebody seems to be making it just now; try again in '
             f'{cluster.limit:g} s')
@@ -163,11 +167,16 @@ def _remove_if(cluster: connection.Cluster, name: str,
                content: bytes) -> None:
     """Remove an object if it has just this content."""
     rados = bindings.rados()
-    with rados.WriteOpCtx() as operation, \
-            contextlib.suppress(rados.ObjectNotFound):
-        operation.cmpext(content, 0)
-        operation.remove()
-        cluster.ioctx.operate_write_op(operation, name)
+    try:
+        with rados.WriteOpCtx() as operation:
+            operation.cmpext(content, 0)
+            operation.remove()
+            cluster.ioctx.operate_write_op(operation, name)
+    except rados.Error:
+        # What is not there is different, too.
+        with contextlib.suppress(rados.ObjectNotFound):
+            cluster.ioctx.stat(name)
+            raise
 
 
 def settle(cluster: connection.Cluster, upload: layout.Upload) -> bool:

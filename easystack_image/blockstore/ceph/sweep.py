@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import logging
-import time
 
 from easystack_image import exceptions
 from easystack_image.blockstore.ceph import bindings
@@ -14,7 +13,9 @@ from easystack_image.blockstore.ceph import images
 from easystack_image.blockstore.ceph import layout
 from easystack_image.blockstore.ceph import ledger
 from easystack_image.blockstore.ceph import locks
+from easystack_image.blockstore.ceph import rbdtrash
 from easystack_image.blockstore.ceph import removal
+from easystack_image.blockstore.ceph import renames
 
 LOG = logging.getLogger(__name__)
 
@@ -46,20 +47,12 @@ class Sweeper:
         # The index first: what it names has an RBD image by then.
         known = ledger.entries(cluster, layout.INDEX)
         names = images.names(cluster)
-        for name in names:
-            upload = layout.unfinished(name)
-            if upload is not None and _abandoned(cluster, name):
-                _purge(cluster, removal.discard, upload,
-                       'an unfinished upload')
-            upload = layout.trashed(name)
-            if upload is not None:
-                _purge(cluster, removal.purge_deleted, upload,
-                       'a deleted image')
-        for upload in ledger.entries(cluster, layout.DELETIONS):
-            _purge(cluster, removal.resume, upload, 'a deleted image')
+        removed = {upload for remove, upload, what
+                   in _leftovers(cluster, names)
+                   if _purge(cluster, remove, upload, what)}
         with locks.turn(cluster, 'look', LOOK) as everything:
             for upload in known if everything else _doubtful(known, names):
-                if not _is_kept(cluster, upload):
+                if upload not in removed and not _is_kept(cluster, upload):
                     _purge(cluster, _purge_rest, upload,
                            'what is left of an image')
 
@@ -86,6 +79,24 @@ class Turns:
                 self._sweeper.sweep()
 
 
+def _leftovers(cluster: connection.Cluster, names: list[str],
+               ) -> Iterator[tuple[_Remove, layout.Upload, str]]:
+    """Yield what is to be removed, how, and what it is called."""
+    for name in names:
+        upload = layout.unfinished(name)
+        if upload is not None and _abandoned(cluster, name):
+            yield removal.discard, upload, 'an unfinished upload'
+        upload = layout.trashed(name)
+        if upload is not None:
+            yield removal.purge_deleted, upload, 'a deleted image'
+    for upload, begun in ledger.entries(cluster, layout.UPLOADS).items():
+        if images.age(begun) > cluster.limit and (
+                not _is_kept(cluster, upload)):
+            yield _purge_rest, upload, 'an upload that hardly began'
+    for upload in ledger.entries(cluster, layout.DELETIONS):
+        yield removal.resume, upload, 'a deleted image'
+
+
 def _abandoned(cluster: connection.Cluster, name: str) -> bool:
     """Tell whether nobody writes an upload any more.
 
@@ -94,7 +105,7 @@ def _abandoned(cluster: connection.Cluster, name: str) -> bool:
     """
     def look() -> bool:
         with cluster.opened(name, read_only=True) as image:
-            return (time.time() - images.born(image) > cluster.limit
+            return (images.age(images.born(image)) > cluster.limit
                     and not list(image.watchers_list()))
 
     try:
@@ -125,18 +136,23 @@ def _is_kept(cluster: connection.Cluster, upload: layout.Upload) -> bool:
         return cluster.run(lambda: images.is_stored(cluster, upload))
 
     return (images.exists(cluster, layout.upload_name(upload)) or stored()
-            or images.in_rbd_trash(cluster, upload) or stored()
+            or cluster.run(lambda: rbdtrash.holds(cluster, upload))
+            or stored()
             or images.exists(cluster, layout.trash_name(upload)))
 
 
 def _purge_rest(cluster: connection.Cluster, upload: layout.Upload) -> bool:
     """Remove manifest and entries; there is no RBD image of that name."""
-    removal.purge(cluster, layout.upload_name(upload), upload)
+    name = layout.upload_name(upload)
+    # Perhaps the name was made, and no RBD image for it.
+    renames.clear(cluster, name)
+    removal.purge(cluster, name, upload)
     return True
 
 
 def _purge(cluster: connection.Cluster, remove: _Remove,
-           upload: layout.Upload, what: str) -> None:
+           upload: layout.Upload, what: str) -> bool:
+    """Remove something; return whether that was done."""
     try:
         removed = cluster.run(lambda: remove(cluster, upload))
     except (exceptions.BlockStoreError, bindings.rbd().Error,
@@ -144,7 +160,8 @@ def _purge(cluster: connection.Cluster, remove: _Remove,
         LOG.warning('%(what)s, %(upload)s, cannot be removed now: %(error)s',
                     {'what': what.capitalize(), 'upload': upload.name,
                      'error': error})
-    else:
-        if removed:
-            LOG.info('Removed %(what)s: %(image)s',
-                     {'what': what, 'image': upload.image_id})
+        return False
+    if removed:
+        LOG.info('Removed %(what)s: %(image)s',
+                 {'what': what, 'image': upload.image_id})
+    return removed

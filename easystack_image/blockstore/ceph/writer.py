@@ -99,6 +99,8 @@ class Upload:
         rbd = bindings.rbd()
         removal.prepare(self._cluster)
         timed.check_wanted()
+        # librbd makes names first, which nobody finds by their list.
+        ledger.put(self._cluster, layout.UPLOADS, self._upload, time.time())
         # Layering is what clones need. What librbd offers besides serves
         # images that are written again and again, and by turns.
         self._cluster.rbd.create(
@@ -112,6 +114,7 @@ class Upload:
         try:
             ledger.put(self._cluster, layout.INDEX, self._upload,
                        time.time())
+            ledger.take_out(self._cluster, layout.UPLOADS, self._upload)
         except BaseException:
             self._cluster.close_image(image)
             raise
