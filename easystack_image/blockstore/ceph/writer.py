@@ -87,13 +87,20 @@ class Upload:
         try:
             yield
         except (rbd.ImageNotFound, rados.ObjectNotFound) as error:
-            raise exceptions.DeviceError(
-                self._cluster.name, 'the upload was removed by somebody else '
-                'while it was written: the cluster had not heard of this '
-                'process for long, or somebody removed it by hand; upload '
-                'it again', errno.ENOENT) from error
+            raise self._gone() from error
+        except exceptions.DeviceError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            raise self._gone() from error
         except (rbd.Error, rados.Error) as error:
             raise self._cluster.failure(error) from error
+
+    def _gone(self) -> exceptions.DeviceError:
+        return exceptions.DeviceError(
+            self._cluster.name, 'the upload was removed by somebody else '
+            'while it was written: the cluster had not heard of this process '
+            'for long, or somebody removed it by hand; upload it again',
+            errno.ENOENT)
 
     def _create(self) -> Any:
         rbd = bindings.rbd()
@@ -131,22 +138,24 @@ class Upload:
             self._grow(end)
         for begin, stop in runs:
             # librbd wants bytes that nobody changes until it is done.
-            self._queue.write(bytes(chunk.view[begin:stop]),
-                              chunk.offset + begin)
+            with self._step():
+                self._queue.write(bytes(chunk.view[begin:stop]),
+                                  chunk.offset + begin)
 
     def _grow(self, least: int) -> None:
         self._resize(max(least, self._size + max(STEP, self._size // 4)))
 
     def _resize(self, size: int) -> None:
         # librbd would wait for them too, for longer.
-        self._queue.drain()
         with self._step():
+            self._queue.drain()
             self._cluster.run(lambda: self._image.resize(size))
         self._size = size
 
     def seal(self, size: int, manifest: bytes) -> None:
         """Make everything durable that the image consists of (step 2)."""
-        self._queue.drain()
+        with self._step():
+            self._queue.drain()
         if size != self._size:
             self._resize(size)
         with self._step():
