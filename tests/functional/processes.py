@@ -65,13 +65,24 @@ def script(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+def is_free(port: int) -> bool:
+    """Tell whether nobody listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        # Connections that ended a moment ago do not count, as with servers.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(('127.0.0.1', port))
+        except OSError:
+            return False
+        return True
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nobody listens on."""
     first = int.from_bytes(os.urandom(4)) % len(PORTS)
     for step in range(len(PORTS)):
         port = PORTS[(first + step) % len(PORTS)]
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(('127.0.0.1', port))
+        if is_free(port):
             return port
     raise ProcessFailed('no free port on 127.0.0.1')
 
@@ -109,13 +120,16 @@ class Process:
     :param arguments: the command
     :param log: appended to
     :param env: the whole environment of the program
+    :param cwd: the directory to run in
     """
 
     def __init__(self, arguments: Sequence[str], log: Path,
-                 env: Mapping[str, str] | None = None) -> None:
+                 env: Mapping[str, str] | None = None,
+                 cwd: Path = ROOT) -> None:
         self.arguments = list(arguments)
         self.log = log
         self.env = dict(env or environment())
+        self.cwd = cwd
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -134,7 +148,7 @@ class Process:
         """Start the program; its log goes on where it was."""
         with self.log.open('ab') as log:
             self._child = subprocess.Popen(
-                self.arguments, env=self.env, cwd=ROOT, stdout=log,
+                self.arguments, env=self.env, cwd=self.cwd, stdout=log,
                 stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         _running.add(self)
 
