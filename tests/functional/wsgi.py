@@ -31,17 +31,20 @@ class Service:
             self._command(module, workers, threads), log,
             processes.environment(**env))
 
+    @property
+    def command(self) -> list[str]:
+        """How uWSGI is called, in words."""
+        return self._process.arguments
+
     def _command(self, module: str, workers: int, threads: int) -> list[str]:
+        # etc/uwsgi/glance-api.ini says what each is for.
         return [
             processes.script('pyuwsgi'), '--master', '--die-on-term',
             '--need-app', '--lazy-apps', '--thunder-lock',
-            # Also with one thread: the driver has threads of its own.
             '--enable-threads',
             '--processes', str(workers), '--threads', str(threads),
             '--http-socket', f'127.0.0.1:{self.port}',
             '--add-header', 'Connection: close',
-            # Of a request's head; the default, 4 KiB, is less than OpenStack
-            # sends.
             '--buffer-size', '65535',
             '--chunked-input-limit', str(16 << 20),
             '--chunked-input-timeout', '60', '--socket-timeout', '60',

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tests.interop import suite as suite_module
+from tests.interop import outcome
 from tests.interop import verdict as verdict_module
 
-#: What the servers are called: Glance as it comes, and with all of ours.
-BASE = 'vanilla'
-OURS = 'easystack'
+BASE = verdict_module.BASE
+OURS = verdict_module.OURS
 
 
 def show(verdict: verdict_module.Verdict, seconds: Mapping[str, float],
@@ -42,7 +41,7 @@ def _names(title: str, names: Sequence[str]) -> None:
 
 def _table(verdict: verdict_module.Verdict,
            seconds: Mapping[str, float]) -> None:
-    kinds = (suite_module.PASSED, suite_module.SKIPPED, suite_module.FAILED)
+    kinds = (outcome.PASSED, outcome.SKIPPED, outcome.FAILED)
     print(f'\n{"server":<12}' + ''.join(f'{kind:>9}' for kind in kinds)
           + f'{"seconds":>9}')
     for name, outcomes in ((BASE, verdict.base), (OURS, verdict.ours)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import dataclasses
 import io
 from pathlib import Path
 import re
@@ -18,28 +17,16 @@ from tests.deployment import accounts
 from tests.deployment import deployment as deployment_module
 from tests.functional import configuration
 from tests.functional import processes
+from tests.interop import outcome
 
 #: Tempest's own tests of images, and those that Glance's developers keep.
 TESTS = r'^(tempest\.api\.image|glance_tempest_plugin)\.'
 #: Seconds after which a run is given up.
 LIMIT = 2400
 
-PASSED = 'passed'
-FAILED = 'failed'
-SKIPPED = 'skipped'
-_OUTCOMES = {'success': PASSED, 'xfail': PASSED, 'skip': SKIPPED}
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What became of a test: one of the words above, and why."""
-
-    what: str
-    why: str = ''
-
-
-#: By the name of the test, without tempest's tags.
-Outcomes = dict[str, Outcome]
+#: As subunit has them; whatever else it says is a failure.
+_OUTCOMES = {'success': outcome.PASSED, 'xfail': outcome.PASSED,
+             'skip': outcome.SKIPPED}
 
 
 class Suite:
@@ -135,7 +122,7 @@ class Suite:
         return 0 if not log.exists() else len(re.findall(
             r'\.\.\. (?:ok|FAILED|SKIPPED)', log.read_text(errors='replace')))
 
-    def outcomes(self) -> Outcomes:
+    def outcomes(self) -> outcome.Outcomes:
         """Return what became of the tests of the last run.
 
         :raises ProcessFailed: if there was none, with the end of the log
@@ -152,7 +139,7 @@ class Suite:
                 f'{answer.stderr.decode(errors="replace")}')
         return found
 
-    def again(self, names: Sequence[str]) -> Outcomes:
+    def again(self, names: Sequence[str]) -> outcome.Outcomes:
         """Run a few tests once more, one by one, and tell what became."""
         listed = self.root / 'again'
         listed.write_text(''.join(f'^{re.escape(name)}\n' for name in names))
@@ -162,16 +149,17 @@ class Suite:
         return self.outcomes()
 
 
-def read(stream: bytes) -> Outcomes:
+def read(stream: bytes) -> outcome.Outcomes:
     """Return what became of the tests in a stream of subunit (version 2)."""
-    found: Outcomes = {}
+    found: dict[str, outcome.Outcome] = {}
 
     def add(test: dict[str, Any]) -> None:
-        what = _OUTCOMES.get(test['status'], FAILED)
+        what = _OUTCOMES.get(test['status'], outcome.FAILED)
         details = test['details']
         text = ''.join(details[name].as_text() for name in
                        ('reason', 'traceback') if name in details)
-        found[test['id'].partition('[')[0]] = Outcome(what, text.strip())
+        found[test['id'].partition('[')[0]] = outcome.Outcome(
+            what, text.strip())
 
     result = testtools.StreamToDict(add)
     result.startTestRun()

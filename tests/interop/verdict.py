@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 
-from tests.interop import suite
+from tests.interop import outcome
+
+#: What the servers are called: Glance as it comes, and with all of ours.
+BASE = 'vanilla'
+OURS = 'easystack'
 
 #: Fewer that pass on Glance as it comes: then the tests were not run as they
 #: are meant to be, and the comparison would say nothing.
@@ -21,57 +25,57 @@ class Verdict:
     :param unsteady: tests that failed on ours, and passed when run again
     """
 
-    base: Mapping[str, suite.Outcome]
-    ours: Mapping[str, suite.Outcome]
+    base: outcome.Outcomes
+    ours: outcome.Outcomes
     unsteady: Sequence[str] = ()
 
-    def ours_of(self, name: str) -> suite.Outcome:
+    def ours_of(self, name: str) -> outcome.Outcome:
         """Return what became of a test on ours."""
-        return self.ours.get(name, suite.Outcome(suite.FAILED, 'not run'))
+        return self.ours.get(name, outcome.Outcome(outcome.FAILED, 'not run'))
 
-    def after(self, again: Mapping[str, suite.Outcome]) -> Verdict:
+    def after(self, again: outcome.Outcomes) -> Verdict:
         """Return the verdict when tests of ours have been run again."""
-        passed = self.names(suite.PASSED, again)
+        passed = self.names(outcome.PASSED, again)
         return dataclasses.replace(
             self, ours=dict(self.ours) | {name: again[name]
                                           for name in passed},
             unsteady=sorted(passed))
 
     @staticmethod
-    def names(what: str, outcomes: Mapping[str, suite.Outcome]) -> set[str]:
+    def names(what: str, outcomes: outcome.Outcomes) -> set[str]:
         """Return the tests of which this became."""
-        return {name for name, outcome in outcomes.items()
-                if outcome.what == what}
+        return {name for name, became in outcomes.items()
+                if became.what == what}
 
     @property
     def lost(self) -> list[str]:
         """Tests that pass there and do not here, for whatever reason."""
-        return sorted(self.names(suite.PASSED, self.base)
-                      - self.names(suite.PASSED, self.ours))
+        return sorted(self.names(outcome.PASSED, self.base)
+                      - self.names(outcome.PASSED, self.ours))
 
     @property
     def failed(self) -> list[str]:
         """Tests that fail here and do not there, the lost ones aside."""
-        return sorted(self.names(suite.FAILED, self.ours)
-                      - self.names(suite.FAILED, self.base)
+        return sorted(self.names(outcome.FAILED, self.ours)
+                      - self.names(outcome.FAILED, self.base)
                       - set(self.lost))
 
     @property
     def broken(self) -> list[str]:
         """Tests that fail on both, or that fail there and are skipped."""
-        return sorted(self.names(suite.FAILED, self.base)
-                      - self.names(suite.PASSED, self.ours))
+        return sorted(self.names(outcome.FAILED, self.base)
+                      - self.names(outcome.PASSED, self.ours))
 
     @property
     def gained(self) -> list[str]:
         """Tests that pass here and do not there."""
-        return sorted(self.names(suite.PASSED, self.ours)
-                      - self.names(suite.PASSED, self.base))
+        return sorted(self.names(outcome.PASSED, self.ours)
+                      - self.names(outcome.PASSED, self.base))
 
     @property
     def ran_enough(self) -> bool:
         """Whether enough tests pass to make it a comparison."""
-        return len(self.names(suite.PASSED, self.base)) >= FLOOR
+        return len(self.names(outcome.PASSED, self.base)) >= FLOOR
 
     @property
     def good(self) -> bool:
@@ -80,12 +84,12 @@ class Verdict:
 
     def skips(self) -> Iterator[tuple[str, str, str]]:
         """Yield each test that is skipped: its name, where, and why."""
-        for name in sorted(self.names(suite.SKIPPED, self.base)
-                           | self.names(suite.SKIPPED, self.ours)):
+        for name in sorted(self.names(outcome.SKIPPED, self.base)
+                           | self.names(outcome.SKIPPED, self.ours)):
             reasons = [outcomes[name].why if name in self.names(
-                suite.SKIPPED, outcomes) else None
+                outcome.SKIPPED, outcomes) else None
                 for outcomes in (self.base, self.ours)]
-            where = ('on ours' if reasons[0] is None else
-                     'on the other' if reasons[1] is None else 'on both')
+            where = (f'on {OURS}' if reasons[0] is None else
+                     f'on {BASE}' if reasons[1] is None else 'on both')
             yield name, where, ' / '.join(dict.fromkeys(
                 reason for reason in reasons if reason is not None))

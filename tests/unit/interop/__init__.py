@@ -1,0 +1,1 @@
+"""Tests of how two runs of the public suites are compared."""
