@@ -66,24 +66,24 @@ class TestOpenstackClient(ClientCase):
 
     def test_life_of_an_image(self) -> None:
         image = self.make('--file', self.file, '--tag', 'first', '--property',
-                          'os_distro=debian', '--min-disk', '3', 'life')
+                          'flavour=sweet', '--min-disk', '3', 'life')
         shown = self.ask('image', 'show', image['id'])
         self.assertEqual(
             ('active', 'life', len(DATA), client.md5(DATA), 3, ['first']),
             tuple(shown[name] for name in (
                 'status', 'name', 'size', 'checksum', 'min_disk', 'tags')))
-        self.assertEqual('debian', shown['properties']['os_distro'])
+        self.assertEqual('sweet', shown['properties']['flavour'])
         self.assertIn({'ID': image['id'], 'Name': 'life', 'Status': 'active'},
                       self.ask('image', 'list', '--tag', 'first'))
         self.ok('image', 'set', '--name', 'other', '--tag', 'second',
-                '--property', 'os_version=13', '--protected', image['id'])
-        self.ok('image', 'unset', '--tag', 'first', '--property', 'os_distro',
+                '--property', 'season=winter', '--protected', image['id'])
+        self.ok('image', 'unset', '--tag', 'first', '--property', 'flavour',
                 image['id'])
         shown = self.ask('image', 'show', 'other')
-        self.assertEqual((['second'], True, '13'), (
+        self.assertEqual((['second'], True, 'winter'), (
             shown['tags'], shown['protected'],
-            shown['properties']['os_version']))
-        self.assertNotIn('os_distro', shown['properties'])
+            shown['properties']['season']))
+        self.assertNotIn('flavour', shown['properties'])
         refused = self.command('image', 'delete', image['id'])
         self.assertEqual(1, refused.returncode)
         self.assertIn('protected', refused.stderr)
@@ -147,18 +147,18 @@ class TestGlanceClient(ClientCase):
         return image
 
     def test_life_of_an_image(self) -> None:
-        image = self.make(name='life', os_distro='debian')
+        image = self.make(name='life', flavour='sweet')
         self.glance.images.upload(image.id, io.BytesIO(DATA))
         shown = self.glance.images.get(image.id)
         self.assertEqual(('active', client.sha512(DATA)),
                          (shown.status, shown.os_hash_value))
         self.assertEqual(DATA, b''.join(self.glance.images.data(image.id)))
-        self.glance.images.update(image.id, remove_props=['os_distro'],
-                                  name='other', os_version='13')
+        self.glance.images.update(image.id, remove_props=['flavour'],
+                                  name='other', season='winter')
         self.glance.image_tags.update(image.id, 'tag')
         shown = self.glance.images.get(image.id)
-        self.assertEqual(('other', '13', ['tag'], False), (
-            shown.name, shown.os_version, shown.tags, 'os_distro' in shown))
+        self.assertEqual(('other', 'winter', ['tag'], False), (
+            shown.name, shown.season, shown.tags, 'flavour' in shown))
         self.glance.image_tags.delete(image.id, 'tag')
         self.glance.images.deactivate(image.id)
         self.assertRaises(glanceclient.exc.HTTPForbidden,
@@ -237,12 +237,13 @@ class TestSdk(ClientCase):
         self.assertEqual(('active', len(DATA), client.md5(DATA)),
                          (shown.status, shown.size, shown.checksum))
         self.assertEqual(DATA, self.cloud.image.download_image(image).content)
-        self.cloud.image.update_image(image, name='other', os_distro='debian')
+        self.cloud.image.update_image(image, name='other', flavour='sweet')
         self.cloud.image.add_tag(image, 'second')
         self.cloud.image.remove_tag(image, 'first')
         found, = self.cloud.image.images(name='other')
-        self.assertEqual((image.id, ['second'], 'debian'),
-                         (found.id, found.tags, found.os_distro))
+        self.assertEqual((image.id, ['second'], 'sweet'),
+                         (found.id, found.tags,
+                          found.properties['flavour']))
         self.cloud.image.delete_image(image, ignore_missing=False)
         self.assertRaises(openstack.exceptions.NotFoundException,
                           self.cloud.image.get_image, image.id)
