@@ -11,6 +11,8 @@ from tests.functional import server
 SAMPLE = processes.ROOT / 'etc' / 'glance-api.conf.easystack-sample'
 #: What the tests need, and a deployment does not.
 OWN = {('DEFAULT', 'debug'),
+       # Web servers to import from are on this machine.
+       ('easystack_content', 'url_allowed_networks'),
        # Disks of their own are what a deployment has.
        ('copies', 'easystack_block_allow_shared_disk')}
 
