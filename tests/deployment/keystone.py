@@ -78,7 +78,7 @@ class Keystone(wsgi.Service):
             # Where other processes' arguments are seen, this is not.
             OS_BOOTSTRAP_PASSWORD=self.admin.password)
 
-    def start(self, timeout: float = 60) -> None:
+    def start(self, timeout: float = 180) -> None:
         """Start, and see to it that all accounts exist.
 
         :param timeout: seconds

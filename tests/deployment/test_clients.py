@@ -237,7 +237,7 @@ class TestSdk(ClientCase):
         self.assertEqual(('active', len(DATA), client.md5(DATA)),
                          (shown.status, shown.size, shown.checksum))
         self.assertEqual(DATA, self.cloud.image.download_image(image).content)
-        self.cloud.image.update_image(image, name='other', flavour='sweet')
+        self.cloud.image.update_image(shown, name='other', flavour='sweet')
         self.cloud.image.add_tag(image, 'second')
         self.cloud.image.remove_tag(image, 'first')
         found, = self.cloud.image.images(name='other')

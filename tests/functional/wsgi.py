@@ -50,7 +50,7 @@ class Service:
             '--chunked-input-timeout', '60', '--socket-timeout', '60',
             '--module', module]
 
-    def start(self, timeout: float = 60) -> None:
+    def start(self, timeout: float = 180) -> None:
         """Start, and return when requests are answered.
 
         :param timeout: seconds
