@@ -166,9 +166,13 @@ def vanilla(root: Path, **arguments: Any) -> Deployment:
 
     :param arguments: of :class:`Deployment`
     """
+    imports = configuration.merge(
+        {'image_import_opts': {'image_import_plugins': '[]'}},
+        arguments.pop('import_options', {}))
     return Deployment(root, **{
         'stores': [server.file_store('plain', root / 'plain')],
-        'pipeline': vanilla_pipeline()} | arguments)
+        'pipeline': vanilla_pipeline(), 'import_options': imports}
+        | arguments)
 
 
 @functools.cache
