@@ -237,13 +237,15 @@ class TestSdk(ClientCase):
         self.assertEqual(('active', len(DATA), client.md5(DATA)),
                          (shown.status, shown.size, shown.checksum))
         self.assertEqual(DATA, self.cloud.image.download_image(image).content)
-        self.cloud.image.update_image(shown, name='other', flavour='sweet')
+        # A property that the SDK knows: with others it means to remove what
+        # Glance shows and does not keep, such as "stores".
+        self.cloud.image.update_image(shown, name='other',
+                                      hw_disk_bus='virtio')
         self.cloud.image.add_tag(image, 'second')
         self.cloud.image.remove_tag(image, 'first')
         found, = self.cloud.image.images(name='other')
-        self.assertEqual((image.id, ['second'], 'sweet'),
-                         (found.id, found.tags,
-                          found.properties['flavour']))
+        self.assertEqual((image.id, ['second'], 'virtio'),
+                         (found.id, found.tags, found.hw_disk_bus))
         self.cloud.image.delete_image(image, ignore_missing=False)
         self.assertRaises(openstack.exceptions.NotFoundException,
                           self.cloud.image.get_image, image.id)
