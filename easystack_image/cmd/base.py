@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 import contextlib
 import logging
+import threading
 from typing import Any, Protocol, TypeVar, cast
 
 from cliff import columns as cliff_columns
@@ -214,6 +215,12 @@ class LongCommand(ListCommand):
                                'every so many seconds (default 30).')
         return parser
 
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        """Do the work, in one job or several one after another."""
+        self._stop: threading.Event | None = None
+        with contextlib.ExitStack() as self._jobs:
+            return super().run(parsed_args)
+
     @contextlib.contextmanager
     def job(self, parsed_args: argparse.Namespace, title: str,
             one: bool = False) -> Iterator[work.Job]:
@@ -226,11 +233,17 @@ class LongCommand(ListCommand):
         """
         rate = parsed_args.rate_limit
         verbosity = self.store_app.options.verbose_level
-        with progress.until_signal() as stop, progress.report(
+        if self._stop is None:
+            # To the end of the command: a signal that comes between two jobs
+            # ends the next one as it begins.
+            self._stop = self._jobs.enter_context(progress.until_signal())
+        with progress.report(
                 title, self.store_app.stderr, parsed_args.report_every,
                 verbosity and verbosity + one) as report:
-            yield work.Job(rate * progress.MIB if rate else None, stop,
+            job = work.Job(rate * progress.MIB if rate else None, self._stop,
                            report)
+            job.check()
+            yield job
         if report.problems:
             self.exit_code = NOT_GOOD
 
