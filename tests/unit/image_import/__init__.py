@@ -1,0 +1,1 @@
+"""What Glance's import flow runs of this package."""
