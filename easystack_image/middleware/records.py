@@ -15,6 +15,8 @@ import functools
 import logging
 from typing import Any
 
+import glance_store
+
 from easystack_image import exceptions
 from easystack_image.content import declaration
 from easystack_image.middleware import asking
@@ -22,6 +24,8 @@ from easystack_image.middleware import asking
 LOG = logging.getLogger(__name__)
 
 _FAILED = 'os_glance_failed_import'
+_STAGED_BY = 'os_glance_stage_host'
+_STAGING = 'os_glance_staging_store'
 
 
 class Record:
@@ -37,6 +41,7 @@ class Record:
                  stores: Sequence[str]) -> None:
         gateway = _gateway()
         self._image_id = image_id
+        self._is_staged = False
         self._stores = stores
         self._images = gateway.get_repo(context)
         self._tasks = gateway.get_task_repo(context)
@@ -74,22 +79,51 @@ class Record:
                         {'image': self._image_id, 'error': error})
 
     def succeed(self) -> None:
-        """Record that the data are staged; Glance's own task follows."""
+        """Record that all data are staged; Glance's own task follows.
+
+        Nothing is written from then on: on SQLite, that task would end
+        unseen if it found the database locked.
+        """
         image = self._images.get(self._image_id)
         image.extra_properties.pop(declaration.PROGRESS, None)
         self._images.save(image)
+        self._is_staged = True
         self._task.succeed({'image_id': self._image_id})
         self._tasks.save(self._task)
 
     def fail(self, reason: str) -> None:
-        """Record why there will be no image."""
-        image = self._images.get(self._image_id)
-        image.extra_properties.pop(declaration.PROGRESS, None)
-        image.extra_properties[declaration.ERROR] = reason
-        image.extra_properties[_FAILED] = ','.join(sorted(self._stores))
-        self._images.save(image)
-        self._task.fail(reason)
-        self._tasks.save(self._task)
+        """Record why there will be no image, and make it ready again.
+
+        It may be gone by now; then only the task remembers.
+        """
+        if not self._is_staged:
+            self._task.fail(reason)
+            self._tasks.save(self._task)
+        try:
+            image = self._images.get(self._image_id)
+            if self._is_staged and image.status == 'uploading':
+                # Nobody wants it; but what somebody else stages, he does.
+                _unstage(self._image_id)
+                image.status = 'queued'
+                image.size = None
+                image.extra_properties.pop(_STAGED_BY, None)
+            image.extra_properties.pop(declaration.PROGRESS, None)
+            image.extra_properties[declaration.ERROR] = reason
+            image.extra_properties[_FAILED] = ','.join(sorted(self._stores))
+            self._images.save(image)
+        except Exception as error:
+            LOG.warning('Image %(image)s: failure not recorded: %(error)s',
+                        {'image': self._image_id, 'error': error})
+
+
+def _unstage(image_id: str) -> None:
+    """Delete staged data, as Glance does when an import is over."""
+    from glance.common import store_utils
+    separator, directory = store_utils.get_dir_separator()
+    try:
+        glance_store.delete(separator.join((directory, image_id)), _STAGING)
+    except glance_store.NotFound:
+        LOG.info('Image %s: its staged data are gone already', image_id)
 
 
 def stores_of(environ: asking.Environ, body: dict[str, Any]) -> list[str]:

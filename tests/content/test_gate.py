@@ -440,3 +440,20 @@ class TestSlowDownload(GateCase):
         percent = sorted(int(each) for each in seen if each)
         self.assertGreaterEqual(len(percent), 3, percent)
         self.assertTrue(all(0 <= each <= 100 for each in percent), percent)
+
+    def test_two_at_once(self) -> None:
+        """The second finds that it is too late, and does no harm."""
+        image_id = self.images.create()
+        data = client.content(12 << 20)
+        with file_server.FileServer() as slow:
+            url = slow.serve('/slow', data, rate=4 << 20)
+            for _ in range(2):
+                self.images.start_import(image_id, {'name': 'web-download',
+                                                    'uri': url})
+            record = self.images.wait(image_id, status='active')
+        self.check_image(image_id, data)
+        self.assertNotIn(ERROR, record)
+        tasks = self.images.request(
+            'GET', f'/images/{image_id}/tasks').json()['tasks']
+        self.assertEqual(['failure', 'success', 'success'], sorted(
+            task['status'] for task in tasks))
