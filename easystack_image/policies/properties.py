@@ -14,14 +14,14 @@ from oslo_policy import policy
 NAMES = ('os_distro', 'os_type', 'architecture', 'hypervisor_type')
 ACTIONS = ('create', 'update', 'delete')
 
-#: Whoever makes an image says what it is, as long as it has no data: so do
-#: Nova and Cinder, with their user's token.  Later it is what it is.
-_MAKER = ("role:member and project_id:%(project_id)s and "
-          "'queued':%(status)s")
-_WHO = f'rule:context_is_admin or ({_MAKER})'
+#: The owner of an image says what it is, where nothing is said yet.
+_OWNER = 'role:member and project_id:%(project_id)s'
+#: What is said stays, once there is data.  Before, Nova and Cinder may think
+#: better of it, which ask with their user's token.
+_MAKER = f"{_OWNER} and 'queued':%(status)s"
 #: Members' images never get to physical machines.
-_WHO_BY_VALUE = (f"rule:context_is_admin or ({_MAKER} and "
-                 "not 'baremetal':%(new_value)s)")
+_VIRTUAL = "not 'baremetal':%(new_value)s"
+_WHO = {'create': _OWNER, 'update': _MAKER, 'delete': _MAKER}
 _DONE = {
     'create': 'Give an image the property {name}',
     'update': 'Give the property {name} of an image another value',
@@ -45,10 +45,12 @@ def rule_for(name: str, action: str) -> str:
 
 
 def _rule(name: str, action: str) -> policy.DocumentedRuleDefault:
-    by_value = name == 'hypervisor_type' and action != 'delete'
+    who = _WHO[action]
+    if name == 'hypervisor_type' and action != 'delete':
+        who = f'{who} and {_VIRTUAL}'
     return policy.DocumentedRuleDefault(
         name=rule_for(name, action),
-        check_str=_WHO_BY_VALUE if by_value else _WHO,
+        check_str=f'rule:context_is_admin or ({who})',
         scope_types=['project'],
         description=_DONE[action].format(name=name),
         operations=[{'path': path, 'method': method} for path, method

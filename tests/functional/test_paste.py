@@ -12,6 +12,7 @@ from typing import Any
 from oslo_config import cfg
 
 from easystack_image.conf import content as content_conf
+from easystack_image.conf import properties as properties_conf
 from easystack_image.conf import store as store_conf
 from tests.functional import base
 from tests.functional import processes
@@ -108,9 +109,29 @@ class TestSnippet(base.TestCase):
         conf(['--config-file', str(self.PATH)])
         self.assertEqual(3, len(conf.copies.easystack_block_devices))
 
+    def shown_of(self, group: str) -> list[tuple[str, str]]:
+        """Return the names and values of what a group shows."""
+        text = self.PATH.read_text().partition(f'\n[{group}]\n')[2]
+        return re.findall('^#([a-z_]+) = ?(.*)$',
+                          re.split(r'\n#?\[', text)[0], re.MULTILINE)
+
+    def test_options_of_properties(self) -> None:
+        shown = self.shown_of(properties_conf.GROUP)
+        self.assertEqual(4, len(shown))
+        conf = cfg.ConfigOpts()
+        properties_conf.register(conf)
+        path = self.temporary_directory() / 'glance.conf'
+        path.write_text(f'[{properties_conf.GROUP}]\n' + '\n'.join(
+            ' = '.join(each) for each in shown))
+        conf(['--config-file', str(path)])
+        for name, _ in shown:
+            self.assertEqual(cfg.Locations.user, conf.get_location(
+                name, properties_conf.GROUP).location)
+        self.assertEqual('rocky', conf.easystack_properties.
+                         os_distro_words['Rocky Linux'])
+
     def test_options_of_the_content_gate(self) -> None:
-        text = self.PATH.read_text().partition('[easystack_content]')[2]
-        shown = re.findall('^#([a-z_]+) = (.*)$', text, re.MULTILINE)
+        shown = self.shown_of('easystack_content')
         self.assertGreater(len(shown), 5)
         options = {opt.name: opt for opt in content_conf.OPTS}
         for name, value in shown:
