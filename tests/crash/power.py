@@ -20,8 +20,9 @@ import os
 import threading
 from typing import Any
 
-#: By relative path: the bytes of a file, or None for a directory.
-Rest = dict[str, bytes | None]
+#: By relative path: the bytes of a file, text for where a symbolic link leads
+#: to, or None for a directory.
+Rest = dict[str, bytes | str | None]
 
 
 class File:
@@ -29,6 +30,14 @@ class File:
 
     def __init__(self, safe: bytes = b'') -> None:
         self.safe = safe
+
+
+class Link(File):
+    """A symbolic link; what it leads to is safe with its name."""
+
+    def __init__(self, leads_to: str) -> None:
+        super().__init__()
+        self.leads_to = leads_to
 
 
 class Directory:
@@ -82,6 +91,8 @@ class Recorder:
                 node: File | Directory
                 if entry.is_dir(follow_symlinks=False):
                     node = self._load(entry.path)
+                elif entry.is_symlink():
+                    node = Link(os.readlink(entry.path))
                 else:
                     with open(entry.path, 'rb') as file:
                         node = File(file.read())
@@ -120,6 +131,10 @@ class Recorder:
         node = Directory()
         self._at(dir_fd).names[name] = node
         self._remember(os.stat(name, dir_fd=dir_fd), node)
+
+    def _symlink(self, leads_to: str, name: str, dir_fd: int,
+                 result: None) -> None:
+        self._at(dir_fd).names[name] = Link(leads_to)
 
     def _unlink(self, name: str, dir_fd: int, result: None) -> None:
         del self._at(dir_fd).names[name]
@@ -161,7 +176,9 @@ class Recorder:
 
 def _collect(directory: Directory, path: str, rest: Rest) -> None:
     for name, node in directory.safe.items():
-        if isinstance(node, File):
+        if isinstance(node, Link):
+            rest[path + name] = node.leads_to
+        elif isinstance(node, File):
             rest[path + name] = node.safe
         else:
             rest[path + name] = None

@@ -34,8 +34,12 @@ class KillCase(ota_base.Case):
         super().setUp()
         self.worker = base.Worker('tests.crash.updating')
         self.addCleanup(self.worker.close)
-        self.place = self.root / 'place'
+        self.place = self.place_in(self.root)
         self.place.mkdir()
+
+    def place_in(self, root: Path) -> Path:
+        """Return the path of the directory that the jobs change."""
+        return root / 'place'
 
     def run_job(self, kind: str, cut: steps.Cut | None = None,
                 **others: Any) -> base.Run:
@@ -83,7 +87,7 @@ def _cuts(done: Iterator[base.Step]) -> Iterator[steps.Cut]:
     yield steps.Cut(0, last, 'after')
 
 
-class ClientTest(KillCase):
+class ClientCase(KillCase):
     """A client that knows release 1.0.0, while 1.1.0 is published."""
 
     def setUp(self) -> None:
@@ -107,6 +111,9 @@ class ClientTest(KillCase):
 
     def client(self) -> updater.Client:
         return updater.Client(settings.Settings(**self.settings))
+
+
+class ClientTest(ClientCase):
 
     def test_check(self) -> None:
         old = self.metadata()
@@ -153,7 +160,7 @@ class ClientTest(KillCase):
         self.kill_everywhere('download', judge, settings=self.settings)
 
 
-class SlotsTest(KillCase):
+class SlotsCase(KillCase):
     """Four slots; 2.0.0 is in use, and 1.0.0 was before."""
 
     def setUp(self) -> None:
@@ -174,6 +181,9 @@ class SlotsTest(KillCase):
 
     def names(self) -> list[str]:
         return [slot.release.version for slot in self.slots.all()]
+
+
+class SlotsTest(SlotsCase):
 
     def assertUse(self, current: str, previous: str, run: base.Run) -> None:
         self.assertEqual((current, previous), (
