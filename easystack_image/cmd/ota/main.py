@@ -79,6 +79,13 @@ def _run(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``easystack-image-ota``; return its exit code."""
     try:
+        return _main(argv)
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+def _main(argv: Sequence[str] | None) -> int:
+    try:
         parser = _parser()
     except ImportError as error:
         output.say(f'{error}: install "easystack-image[ota]", or tuf beside '
@@ -99,8 +106,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (exceptions.EasystackImageError, OSError) as error:
         output.say(str(error))
         return FAILED
-    except KeyboardInterrupt:
-        return STOPPED
 
 
 if __name__ == '__main__':

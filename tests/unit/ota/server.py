@@ -191,6 +191,19 @@ def break_off(size: int) -> Trick:
     return trick
 
 
+def pause_after(size: int) -> Trick:
+    """Return a trick: send ``size`` bytes, and then nothing for long."""
+    def trick(handler: Any, data: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header('Content-Length', str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[:size])
+        handler.wfile.flush()
+        handler.server_ended.wait(60)
+
+    return trick
+
+
 def move_to(url: str) -> Trick:
     """Return a trick: lead elsewhere."""
     def trick(handler: Any, data: bytes) -> None:

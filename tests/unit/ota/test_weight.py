@@ -19,7 +19,9 @@ class Guard(importlib.abc.MetaPathFinder):
         if top not in sys.stdlib_module_names and top not in allowed:
             raise ModuleNotFoundError(f'No module named {name!r}')
 
-allowed = sys.argv.pop(1).split(',')
+# What measures the tests is there before.
+allowed = {*sys.argv.pop(1).split(','), *(
+    name.partition('.')[0] for name in sys.modules)}
 sys.meta_path.insert(0, Guard())
 from easystack_image.cmd.ota import main
 sys.exit(main.main())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
-import sys
+import time
 
 from easystack_image import exceptions
-from easystack_image.cmd.ota import output
 from easystack_image.ota import home
 from easystack_image.ota.client import memory
 from easystack_image.ota.release import channels
@@ -88,6 +88,26 @@ class UpdaterTest(base.SiteCase):
         self.succeed('download')
         self.assertEqual(size, self.server.requests[-1][1])
         self.assertEqual(['easystack-image-1.1.0.tar'], self.downloaded())
+
+    def test_stopped_by_a_signal(self) -> None:
+        """Ctrl-C ends it at once, and nothing is lost."""
+        self.server.tricks['1.1.0.tar'] = servers.pause_after(3000)
+        process = subprocess.Popen(
+            [base.COMMAND, '--config-file', self.write_config(), 'download'],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        deadline = time.monotonic() + 60
+        while not [name for name in self.downloaded() if (
+                self.root / 'state/downloads' / name).stat().st_size]:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        self.assertEqual((130, '', ''), (process.returncode, output, errors))
+        self.server.tricks.clear()
+        self.succeed('download')
+        self.assertEqual(3000, self.server.requests[-1][1])
 
     def test_from_a_stick(self) -> None:
         """Without a server, from a folder that cannot be written."""
@@ -173,37 +193,3 @@ class UpdaterTest(base.SiteCase):
         error = self.assertRaises(exceptions.RefusedRelease, client.download,
                                   '1.0.0')
         self.assertIn('below 2', str(error))
-
-
-class OutputTest(base.Case):
-
-    def test_bar_on_a_terminal(self) -> None:
-        reader, writer = os.openpty()
-        self.addCleanup(os.close, reader)
-        with os.fdopen(writer, 'w') as stream:
-            bar = output.Bar(stream)
-            bar(0, 2 * 1024 * 1024)
-            bar(2 * 1024 * 1024, 2 * 1024 * 1024)
-            bar.close()
-            shown = os.read(reader, 1000).decode()
-        self.assertIn('  0%  0.0 of 2.0 MiB', shown)
-        self.assertIn('[' + '#' * 30 + '] 100%  2.0 of 2.0 MiB', shown)
-
-    def test_nobody_reads_it(self) -> None:
-        reader, writer = os.pipe()
-        os.close(reader)
-        try:
-            done = subprocess.run(
-                [base.COMMAND, '--slots-directory', self.root / 'none',
-                 'slots', 'list'], stdout=writer, stderr=subprocess.PIPE,
-                text=True, timeout=120)
-        finally:
-            os.close(writer)
-        self.assertEqual((1, ''), (done.returncode, done.stderr))
-
-    def test_help(self) -> None:
-        done = subprocess.run(
-            [sys.executable, '-m', 'easystack_image.cmd.ota.main', '--help'],
-            capture_output=True, text=True, cwd=base.ROOT, timeout=120)
-        self.assertEqual(0, done.returncode, done.stderr)
-        self.assertIn('130 stopped', ' '.join(done.stdout.split()))
