@@ -144,10 +144,10 @@ def _compare(root: Path, arguments: argparse.Namespace) -> bool:
             for suite in suites.values():
                 stack.callback(suite.stop)
             _run(suites, arguments.regex)
+            seconds = {name: suite.seconds for name, suite in suites.items()}
             verdict = _judge(suites)
     whole = arguments.regex == suite_module.TESTS
-    report.show(verdict, {name: suite.seconds for name, suite
-                          in suites.items()}, whole)
+    report.show(verdict, seconds, whole)
     return verdict.good and (verdict.ran_enough or not whole)
 
 
