@@ -121,3 +121,27 @@ def check_changes(content: Any, media_type: str) -> None:
                 raise exceptions.InvalidRequest(
                     f'"{member}" of a change must be a text: a JSON pointer, '
                     'such as "/name"')
+
+
+def check_import(content: Any) -> None:
+    """See that an import has the form that Glance counts on.
+
+    :raises easystack_image.exceptions.InvalidRequest: naming what has not
+    """
+    if content is None:
+        return
+    _check_member('The body', content, dict, 'an object')
+    method = content.get('method', {})
+    _check_member('"method"', method, dict, 'an object')
+    for name, value in method.items():
+        if value is not None:
+            _check_member(f'"{name}" of "method"', value, str, 'a text')
+    stores = content.get('stores') or []
+    _check_member('"stores"', stores, list, 'a list')
+    for store in stores:
+        _check_member('A store', store, str, 'a text')
+
+
+def _check_member(what: str, value: Any, kind: type, called: str) -> None:
+    if not isinstance(value, kind):
+        raise exceptions.InvalidRequest(f'{what} must be {called}')

@@ -14,7 +14,8 @@ from easystack_image import exceptions
 
 #: How a client asks for a version in ``Accept`` instead of the path.
 _VERSION_TYPE = 'application/vnd.openstack.images-'
-_IMAGES = re.compile(r'/images(?:/([^/]+)(/file)?)?', re.ASCII)
+_IMAGES = re.compile(r'/images(?:/([^/]+)(/file|/import)?)?',
+                     re.ASCII)
 _VERSIONED = re.compile(r'/*v2(?:\.\d+)?(/.*)', re.ASCII | re.DOTALL)
 
 
@@ -22,8 +23,9 @@ class Resource(enum.Enum):
     """What a request is about, as far as it matters here."""
 
     IMAGES = 'images'
-    IMAGE = 'image'
-    FILE = 'file'
+    IMAGE = ''
+    FILE = '/file'
+    IMPORT = '/import'
     OTHER = 'other'
 
 
@@ -61,7 +63,7 @@ def find(path: str, accept: str = '') -> Route:
         return OTHER
     if match[1] is None:
         return _LIST
-    return Route(Resource.FILE if match[2] else Resource.IMAGE, match[1])
+    return Route(Resource(match[2] or ''), match[1])
 
 
 def is_upload(method: str, path: str) -> bool:

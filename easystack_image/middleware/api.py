@@ -160,6 +160,8 @@ class ApiFilter:
         content = bodies.check(body)
         if route.resource is routes.Resource.IMAGES:
             bodies.check_image(content)
+        elif route.resource is routes.Resource.IMPORT:
+            bodies.check_import(content)
         elif route.resource is routes.Resource.IMAGE and method == 'PATCH':
             given = environ.get('CONTENT_TYPE', '').partition(';')[0]
             media_type = bodies.type_of_changes(content,

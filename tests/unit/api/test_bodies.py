@@ -67,6 +67,29 @@ class ImageTest(testtools.TestCase):
                               content)
 
 
+class ImportTest(testtools.TestCase):
+
+    def test_sound(self) -> None:
+        for content in (None, {}, {'method': {'name': 'glance-direct'}},
+                        {'method': {'name': 'web-download', 'uri': 'http://a'},
+                         'stores': ['a'], 'all_stores': 'Glance says so'},
+                        {'method': {'name': 'x', 'uri': None},
+                         'stores': None}):
+            bodies.check_import(content)
+
+    def test_other_forms(self) -> None:
+        for content, word in (
+                ([], 'body'), ('a', 'body'), ({'method': 4}, '"method"'),
+                ({'method': None}, '"method"'),
+                ({'method': {'name': []}}, '"name"'),
+                ({'method': {'uri': 3}}, '"uri"'),
+                ({'stores': 'a'}, '"stores"'), ({'stores': 5}, '"stores"'),
+                ({'stores': [1]}, 'store')):
+            error = self.assertRaises(exceptions.InvalidRequest,
+                                      bodies.check_import, content)
+            self.assertIn(word, str(error))
+
+
 class ChangesTest(testtools.TestCase):
 
     def test_pointers(self) -> None:

@@ -21,6 +21,8 @@ class FindTest(testtools.TestCase):
                          routes.find(f'/v2/images/{IMAGE}'))
         self.assertEqual((routes.Resource.FILE, IMAGE),
                          routes.find(f'/v2.0/images/{IMAGE}/file'))
+        self.assertEqual((routes.Resource.IMPORT, IMAGE),
+                         routes.find(f'/v2/images/{IMAGE}/import'))
 
     def test_version_in_accept(self) -> None:
         accept = 'application/vnd.openstack.images-v2'
