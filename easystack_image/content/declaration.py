@@ -31,6 +31,9 @@ class Declaration:
     min_disk: int = 0
     #: Whether it is for bare metal machines.
     bare_metal: bool = False
+    #: Whether its data are in volumes, and none of them here: so Nova makes
+    #: snapshots of servers that boot from volumes.
+    volume_backed: bool = False
     #: Algorithm and hexadecimal digest, or None.
     expected_hash: tuple[str, str] | None = None
 
@@ -53,6 +56,7 @@ def of_image(image: Mapping[str, Any]) -> Declaration:
         container_format=str(image['container_format']),
         min_disk=int(image.get('min_disk') or 0),
         bare_metal=kind.lower().replace(' ', '') == 'baremetal',
+        volume_backed=bool(image.get('block_device_mapping')),
         expected_hash=parse_hash(str(announced)) if announced else None)
 
 

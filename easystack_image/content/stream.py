@@ -62,19 +62,21 @@ class Stream:
             missing -= len(piece)
         self._head = b''.join(pieces)
 
-    def judge(self, declared: declaration.Declaration) -> inspection.Findings:
+    def judge(self, declared: declaration.Declaration) -> None:
         """Judge the image by its beginning.
 
         :raises easystack_image.exceptions.ContentError: if it is refused
         """
-        findings = inspection.inspect(self._head, declared, self._rules,
-                                      self._size)
-        self._limit = inspection.limit(declared, self._rules)
+        if declared.volume_backed and not self._head:
+            # Nothing is to come, and nothing will be let in.
+            self._limit = 0
+        else:
+            inspection.inspect(self._head, declared, self._rules, self._size)
+            self._limit = inspection.limit(declared, self._rules)
         self._expected = declared.expected_hash
         if self._expected:
             self._digest = hashlib.new(self._expected[0],
                                        usedforsecurity=False)
-        return findings
 
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, at most ``size`` of them.

@@ -47,6 +47,21 @@ class StreamTest(testtools.TestCase):
         made.judge(declared)
         return made
 
+    def test_volume_backed(self) -> None:
+        """A server's snapshot whose data are in volumes has none here."""
+        mapped = declaration.of_image({
+            'disk_format': 'qcow2', 'container_format': 'bare',
+            'block_device_mapping': '[{"snapshot_id": "x"}]'})
+        for size in (None, 0):
+            self.assertEqual(b'', self.judged(b'', size, mapped).read(10))
+        self.assertRaises(exceptions.ContentError, self.judged,
+                          content(100), 100, mapped)
+        self.assertRaises(exceptions.ContentError, self.judged, b'', 0,
+                          declaration.Declaration('qcow2'))
+        passing = self.judged(b'', None, mapped)
+        self.source._file = io.BytesIO(b'more')
+        self.assertRaises(exceptions.ContentTooLarge, passing.read, 10)
+
     def test_every_byte_passes(self) -> None:
         for length in (0, 1, 511, HEAD - 1, HEAD, HEAD + 1, 3 * HEAD + 7):
             data = content(length)
