@@ -18,6 +18,7 @@ from easystack_image.ota.release import index
 from easystack_image.ota.release import keys
 from easystack_image.ota.release import publish
 from easystack_image.ota.release import repository as repositories
+from easystack_image.ota.release import review
 
 ATTENTION = 3
 Function = Callable[[argparse.Namespace], int]
@@ -54,6 +55,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
             'repository', 'role')
     command('renew', run_renew, 'Sign roles once more, to hold for longer.',
             'repository', 'roles')
+    command('review', run_review, 'Say what is to be signed.', 'repository')
     command('sign', run_sign, 'Sign all that is to be signed and a key may.',
             'repository', 'key')
     command('publish', run_publish, 'Publish what was signed; with nothing '
@@ -201,8 +203,17 @@ def run_renew(arguments: argparse.Namespace) -> int:
     return _tell_drafts(arguments)
 
 
+def run_review(arguments: argparse.Namespace) -> int:
+    """Say what drafts change."""
+    for role in _repository(arguments).drafts():
+        for change in review.changes(_repository(arguments), role):
+            output.say(f'{role} {change}')
+    return 0
+
+
 def run_sign(arguments: argparse.Namespace) -> int:
-    """Sign drafts."""
+    """Say what drafts change, and sign them."""
+    run_review(arguments)
     for role, keyid in publish.sign(
             _repository(arguments), [keys.load(path)
                                      for path in arguments.key]):

@@ -13,6 +13,7 @@ from easystack_image.ota.release import channels
 from easystack_image.ota.release import keys
 from easystack_image.ota.release import publish
 from easystack_image.ota.release import repository as repositories
+from easystack_image.ota.release import review
 from tests.unit.ota import base
 
 ROLES = repositories.ROLES
@@ -83,6 +84,8 @@ class CommandTest(base.Case):
     def test_from_key_to_status(self) -> None:
         self.release('key', 'dora')
         self.make()
+        said = self.release('review', self.repository)
+        self.assertIn('root has timestamp signed by 1 of the keys', said)
         self.release('sign', self.repository, '--key=anna')
         said = self.release('publish', self.repository, '--key=online',
                             code=1)
@@ -90,6 +93,10 @@ class CommandTest(base.Case):
         self.assertFalse((self.repository / 'public').exists() and list(
             (self.repository / 'public').rglob('*.json')))
         said = self.release('sign', self.repository, '--key=berta')
+        for name in ('anna', 'berta', 'carla'):
+            self.assertRegex(
+                said, 'targets has stable signed by 2 of the keys .*'
+                + keys.load_public(self.root / f'{name}.pub').keyid)
         self.assertIn('stable 1: 2 of 2 keys', said)
         said = self.release('publish', self.repository, '--key=anna', code=1)
         self.assertIn('--key', said)
@@ -202,6 +209,40 @@ class CeremonyTest(base.SiteCase):
         # Two drafts are one version.
         self.assertEqual(3, self.states()['stable'].version)
         self.assertEqual('1.2.0', self.client().check().next.version)
+
+    def test_who_signs_is_told_what(self) -> None:
+        self.mine.add('1.1.0', 2)
+        channels.raise_floor(self.mine.repository, 'stable', 1, base.now())
+        channels.revoke(self.mine.repository, 'stable', [1], 'why',
+                        base.now())
+        path, = (self.mine.repository.staged / 'targets/stable').glob(
+            '*1.1.0.tar')
+        self.assertEqual(
+            ['offers stable/easystack-image-1.1.0.tar with SHA-256 '
+             + path.name.partition('.')[0], 'has the floor 1',
+             'has number 1 revoked: why'],
+            review.changes(self.mine.repository, 'stable'))
+
+    def test_drafts_that_were_tampered_with(self) -> None:
+        """Where drafts lie, others may be: nobody signs what is not so."""
+        self.mine.add('1.1.0', 2)
+        path, = (self.mine.repository.staged / 'targets/stable').glob(
+            '*1.1.0.tar')
+        path.write_bytes(self.archive('1.1.0', 2, minimum=1).read_bytes())
+        command = subprocess.run(
+            [base.COMMAND, 'release', 'sign', self.mine.repository.root,
+             '--key', self.mine._keys['stable'][0]],
+            capture_output=True, text=True, timeout=120)
+        self.assertEqual(1, command.returncode)
+        self.assertIn('is not the release 1.1.0', command.stderr)
+        self.assertEqual(0, self.states()['stable'].signed)
+        draft = self.mine.repository.latest('stable')
+        del draft.signed.targets['stable/easystack-image-1.0.0.tar']
+        self.mine.repository.stage('stable', draft, base.now())
+        error = self.assertRaises(
+            exceptions.InvalidRelease, review.changes, self.mine.repository,
+            'stable')
+        self.assertIn('does not offer it', str(error))
 
     def test_signing_again(self) -> None:
         ceremony.renew(self.mine.repository, ['root', 'candidate'],
