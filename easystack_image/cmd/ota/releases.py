@@ -31,40 +31,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
         'release', help='Make, sign and publish releases.')
     which = release.add_subparsers(required=True, metavar='COMMAND')
 
-    def command(name: str, function: Function, help: str,
-                *arguments: str) -> argparse.ArgumentParser:
+    for name, (function, help, arguments) in _COMMANDS.items():
         parser = which.add_parser(name, help=help, description=help)
         parser.set_defaults(release=function)
         for each in arguments:
             _ARGUMENTS[each](parser)
-        return parser
-
-    command('key', run_key, 'Make a key: PATH, and PATH.pub beside it.',
-            'path')
-    command('init', run_init, 'Make a repository, to be signed.',
-            'repository', 'role', 'days')
-    command('build', run_build, 'Build the archive of a release.',
-            'folder', 'output')
-    command('add', run_add, 'Offer a release in a channel, to be signed.',
-            'repository', 'archive', 'channel')
-    command('revoke', run_revoke, 'Have nobody install releases any more, '
-            'to be signed.', 'repository', 'numbers', 'channel', 'reason')
-    command('floor', run_floor, 'Have nobody install releases below a number '
-            'any more, to be signed.', 'repository', 'number', 'channel')
-    command('rotate', run_rotate, 'Give roles other keys, to be signed.',
-            'repository', 'role')
-    command('renew', run_renew, 'Sign roles once more, to hold for longer.',
-            'repository', 'roles')
-    command('review', run_review, 'Say what is to be signed.', 'repository')
-    command('sign', run_sign, 'Sign all that is to be signed and a key may.',
-            'repository', 'key')
-    command('publish', run_publish, 'Publish what was signed; with nothing '
-            'to publish, have snapshot and timestamp hold for longer.',
-            'repository', 'key')
-    command('status', run_status, 'Show who signed what, and how long it '
-            'holds.', 'repository', 'warn', 'format')
-    command('rehearse', run_rehearse, 'Rehearse it all, with keys and a '
-            'repository that are thrown away.', 'keep')
 
 
 def _path(name: str, help: str) -> Callable[
@@ -269,3 +240,35 @@ def run_rehearse(arguments: argparse.Namespace) -> int:
         for line in rehearsal.Rehearsal(place).run():
             output.say(line)
     return 0
+
+
+#: What each subcommand calls, says, and takes.
+_COMMANDS: dict[str, tuple[Function, str, tuple[str, ...]]] = {
+    'key': (run_key, 'Make a key: PATH, and PATH.pub beside it.', ('path',)),
+    'init': (run_init, 'Make a repository, to be signed.',
+             ('repository', 'role', 'days')),
+    'build': (run_build, 'Build the archive of a release.',
+              ('folder', 'output')),
+    'add': (run_add, 'Offer a release in a channel, to be signed.',
+            ('repository', 'archive', 'channel')),
+    'revoke': (run_revoke, 'Have nobody install releases any more, to be '
+                           'signed.',
+               ('repository', 'numbers', 'channel', 'reason')),
+    'floor': (run_floor, 'Have nobody install releases below a number any '
+                         'more, to be signed.',
+              ('repository', 'number', 'channel')),
+    'rotate': (run_rotate, 'Give roles other keys, to be signed.',
+               ('repository', 'role')),
+    'renew': (run_renew, 'Sign roles once more, to hold for longer.',
+              ('repository', 'roles')),
+    'review': (run_review, 'Say what is to be signed.', ('repository',)),
+    'sign': (run_sign, 'Sign all that is to be signed and a key may.',
+             ('repository', 'key')),
+    'publish': (run_publish, 'Publish what was signed; with nothing to '
+                             'publish, have snapshot and timestamp hold for '
+                             'longer.', ('repository', 'key')),
+    'status': (run_status, 'Show who signed what, and how long it holds.',
+               ('repository', 'warn', 'format')),
+    'rehearse': (run_rehearse, 'Rehearse it all, with keys and a repository '
+                               'that are thrown away.', ('keep',)),
+}
