@@ -99,6 +99,24 @@ class CallTest(testtools.TestCase):
         self.assertEqual(5, call.result(timed.Patience(0)))
         self.assertEqual([], self.discarded)
 
+    def test_whether_it_is_wanted(self) -> None:
+        """Whoever was given up is told so before he does more."""
+        told: list[object] = []
+
+        def work() -> None:
+            timed.check_wanted()
+            self.hang()
+            try:
+                timed.check_wanted()
+            except TimeoutError as error:
+                told.append(error)
+
+        self.assertRaises(TimeoutError, timed.call, work, 0.05, 'test')
+        self.release.set()
+        base.eventually(lambda: told, 'it is told')
+        # Nobody waits for what is no such call.
+        timed.check_wanted()
+
     def test_result_or_discard_never_both_nor_neither(self) -> None:
         # The result comes just when the caller gives up.
         for number in range(200):
