@@ -32,6 +32,7 @@ from easystack_image.middleware import bodies
 from easystack_image.middleware import downloads
 from easystack_image.middleware import incoming
 from easystack_image.middleware import origins
+from easystack_image.middleware import routing
 
 LOG = logging.getLogger(__name__)
 
@@ -79,6 +80,10 @@ class ContentFilter:
     def __call__(self, environ: asking.Environ,
                  start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, as PEP 3333 has it."""
+        refused = routing.refusal(environ)
+        if refused:
+            sent: Iterable[bytes] = refused(environ, start_response)
+            return sent
         handle = self._handler(environ)
         if handle is None:
             return self._app(environ, start_response)
@@ -91,7 +96,7 @@ class ContentFilter:
             answer = error
         if answer is None:
             return self._app(environ, start_response)
-        sent: Iterable[bytes] = answer(environ, start_response)
+        sent = answer(environ, start_response)
         return sent
 
     def _handler(self, environ: asking.Environ) -> Callable[

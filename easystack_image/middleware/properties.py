@@ -24,6 +24,7 @@ from webob import exc
 
 from easystack_image import exceptions
 from easystack_image.conf import properties as options
+from easystack_image.middleware import routing
 from easystack_image.middleware import subrequests
 from easystack_image.policies import enforcer as enforcer_module
 from easystack_image.policies import properties as rules
@@ -81,6 +82,10 @@ class PropertiesFilter:
     def __call__(self, environ: subrequests.Environ,
                  start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, as PEP 3333 has it."""
+        refused = routing.refusal(environ)
+        if refused:
+            sent: Iterable[bytes] = refused(environ, start_response)
+            return sent
         handler = self._handler(environ)
         if handler is None:
             return self._app(environ, start_response)

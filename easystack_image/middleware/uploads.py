@@ -22,6 +22,7 @@ from oslo_config import cfg
 import webob
 from webob import exc
 
+from easystack_image.middleware import routing
 from easystack_image.middleware import subrequests
 from easystack_image.policies import enforcer as enforcer_module
 from easystack_image.policies import uploads as rules
@@ -53,6 +54,10 @@ class UploadsFilter:
     def __call__(self, environ: subrequests.Environ,
                  start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer a request, as PEP 3333 has it."""
+        refused = routing.refusal(environ)
+        if refused:
+            sent: Iterable[bytes] = refused(environ, start_response)
+            return sent
         match = _PATH.fullmatch(environ.get('PATH_INFO', ''))
         if match is None or environ['REQUEST_METHOD'] != _METHODS[match[2]]:
             return self._app(environ, start_response)
