@@ -24,10 +24,10 @@ Image = Mapping[str, Any]
 #: Images of the first page, so that they come soon.
 FIRST = 100
 #: Images of a page at most.
-MOST = 750
+MOST = 600
 #: How much JSON a page should have, in bytes: with many large properties
 #: there are fewer images on it.
-BYTES = 3 << 18
+BYTES = 5 << 17
 #: How many rows Glance should read for a page: one for each pair of a
 #: property and a tag of an image (``_image_get_all`` in
 #: ``glance/db/sqlalchemy/api.py`` joins them).  Each takes 3 KiB of memory.
