@@ -28,9 +28,9 @@ from easystack_image.content import configured
 from easystack_image.content import declaration
 from easystack_image.middleware import answers
 from easystack_image.middleware import asking
-from easystack_image.middleware import bodies
 from easystack_image.middleware import downloads
 from easystack_image.middleware import incoming
+from easystack_image.middleware import input as input_
 from easystack_image.middleware import origins
 from easystack_image.middleware import routing
 
@@ -38,7 +38,7 @@ LOG = logging.getLogger(__name__)
 
 PLUGIN = 'easystack_content'
 #: How long a body of JSON may be, in bytes; Glance expects far less.
-_MAX_JSON = 1 << 20
+_MAX_JSON = 4 << 20
 
 _MIB = 1 << 20
 
@@ -122,7 +122,7 @@ class ContentFilter:
 
     def _import(self, environ: asking.Environ,
                 image_id: str) -> webob.Response | None:
-        body = _json(environ)
+        body = input_.take_json(environ, _MAX_JSON)
         method = body.get('method') if isinstance(body, dict) else None
         if not isinstance(method, dict):
             return None
@@ -143,7 +143,7 @@ class ContentFilter:
     def _change(self, environ: asking.Environ,
                 image_id: str) -> webob.Response | None:
         """Look at a PATCH: it may change what was judged, or add data."""
-        changes = _json(environ)
+        changes = input_.take_json(environ, _MAX_JSON)
         if any(origins.changed(change) in _FIXED for change in (
                 changes if isinstance(changes, list) else ())):
             shown = self._glance.show(environ, image_id)
@@ -159,7 +159,7 @@ class ContentFilter:
     def _locations(self, environ: asking.Environ,
                    image_id: str) -> webob.Response | None:
         """Look at Glance's call "Add location"."""
-        body = _json(environ)
+        body = input_.take_json(environ, _MAX_JSON)
         url = body.get('url') if isinstance(body, dict) else None
         return self._judge_locations(
             environ, image_id, [url] if isinstance(url, str) else [])
@@ -187,7 +187,7 @@ class ContentFilter:
 
     def _task(self, environ: asking.Environ) -> webob.Response | None:
         what = self._options.import_tasks
-        body = _json(environ)
+        body = input_.take_json(environ, _MAX_JSON)
         if what == content_conf.PASS or not isinstance(body, dict) or (
                 body.get('type') != 'import'):
             return None
@@ -214,7 +214,7 @@ class ContentFilter:
 
         Glance takes ``os_hash_value`` in a new image, but forgets it.
         """
-        body = _json(environ)
+        body = input_.take_json(environ, _MAX_JSON)
         if not isinstance(body, dict) or not (
                 body.get('os_hash_value') or
                 body.get(declaration.EXPECTED_HASH)):
@@ -230,35 +230,6 @@ class ContentFilter:
         body[declaration.EXPECTED_HASH] = ':'.join(parsed)
         webob.Request(environ).body = json.dumps(body).encode()
         return None
-
-
-def _json(environ: asking.Environ) -> Any:
-    """Return the body of a request, None if it is no JSON.
-
-    Glance reads it again, and finds it to be no longer in chunks.
-
-    :raises webob.exc.HTTPRequestEntityTooLarge: if nobody would send so much
-    """
-    length = bodies.length_of(environ)
-    wanted = _MAX_JSON + 1 if length is None else min(length, _MAX_JSON + 1)
-    source = bodies.source_of(environ)
-    pieces = []
-    while wanted > 0 and (piece := source.read(wanted)):
-        pieces.append(piece)
-        wanted -= len(piece)
-    body = b''.join(pieces)
-    if len(body) > _MAX_JSON:
-        raise exc.HTTPRequestEntityTooLarge(
-            explanation=f'A request must have at most {_MAX_JSON} bytes')
-    environ.pop('HTTP_TRANSFER_ENCODING', None)
-    webob.Request(environ).body = body
-    try:
-        return json.loads(body)
-    except ValueError:
-        return None
-    except RecursionError as error:
-        raise exc.HTTPBadRequest(
-            explanation='The JSON is nested too deeply') from error
 
 
 def factory(global_conf: Mapping[str, str], **local_conf: str,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from typing import Any
+
+from webob import exc
 
 from easystack_image.middleware import bodies
 from easystack_image.middleware import wsgi
@@ -34,6 +37,37 @@ def take(environ: wsgi.Environ, limit: int) -> bytes:
     environ['CONTENT_LENGTH'] = str(len(body))
     environ['wsgi.input'] = io.BytesIO(body)
     return body
+
+
+def take_json(environ: wsgi.Environ, limit: int) -> Any:
+    """Read a body of JSON, and put back the very bytes that were read.
+
+    Glance gets what was judged, and nothing that might still be on the wire.
+
+    :param limit: bytes that it may have
+    :returns: None if it is none: Glance refuses it
+    :raises webob.exc.HTTPError: if it is too large, too deep, or of no length
+    """
+    try:
+        body = take(environ, limit)
+    except TooLarge as error:
+        raise exc.HTTPRequestEntityTooLarge(
+            explanation='The body of this request must have at most '
+                        f'{limit} bytes: it holds no image data.') from error
+    except ValueError as error:
+        raise exc.HTTPBadRequest(
+            explanation='The header Content-Length is no number') from error
+    # As WebOb keeps it beside the environment of WSGI.
+    environ.pop('webob._body_file', None)
+    environ['webob.is_body_seekable'] = True
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+    except RecursionError as error:
+        # Glance fails at it.
+        raise exc.HTTPBadRequest(
+            explanation='The JSON is nested too deeply') from error
 
 
 def _read(source: Any, length: int) -> bytes:

@@ -24,6 +24,7 @@ from webob import exc
 
 from easystack_image import exceptions
 from easystack_image.conf import properties as options
+from easystack_image.middleware import input as input_
 from easystack_image.middleware import routing
 from easystack_image.middleware import subrequests
 from easystack_image.policies import enforcer as enforcer_module
@@ -40,6 +41,8 @@ LOG = logging.getLogger(__name__)
 _IMAGES = re.compile('/+v2/+images/*')
 _IMAGE = re.compile('/+v2/+images/+([^/]+)/*')
 _TASKS = re.compile('/+v2/+tasks/*')
+#: How long the body of such a request may be, in bytes.
+_LIMIT = 4 << 20
 
 
 def make_catalogue(conf: cfg.ConfigOpts) -> catalog.Catalogue:
@@ -136,7 +139,7 @@ class PropertiesFilter:
 
     def _create(self, request: webob.Request) -> None:
         """See to the properties of a new image."""
-        body = _read_json(request)
+        body = input_.take_json(request.environ, _LIMIT)
         if isinstance(body, dict):
             canonical = self._creation(request, body)
             if canonical != body:
@@ -144,7 +147,7 @@ class PropertiesFilter:
 
     def _start_task(self, request: webob.Request) -> None:
         """See to the properties of an image that a task makes."""
-        body = _read_json(request)
+        body = input_.take_json(request.environ, _LIMIT)
         given = body.get('input') if isinstance(body, dict) else None
         given = given.get('image_properties') if isinstance(
             given, dict) else None
@@ -178,7 +181,8 @@ class PropertiesFilter:
         :returns: Glance's answer if there is no such image
         """
         form = request.content_type
-        patch = _read_json(request) if form in changes.FORMS else None
+        patch = (input_.take_json(request.environ, _LIMIT)
+                 if form in changes.FORMS else None)
         if not isinstance(patch, list) or not combinations.NAMES.intersection(
                 changes.names(patch, form)):
             return None
@@ -237,22 +241,6 @@ def _context_of(request: webob.Request) -> Any:
                   'filter context: mend the paste file of Glance.')
         raise exc.HTTPInternalServerError()
     return context
-
-
-def _read_json(request: webob.Request) -> Any:
-    """Return the body as Glance reads it, None where Glance refuses it.
-
-    See ``JSONRequestDeserializer`` in ``glance/common/wsgi.py``.  Glance gets
-    what was read here, and nothing that might still be on the wire.
-    """
-    if request.headers.get('Transfer-Encoding', '').lower() == 'chunked':
-        request.is_body_readable = True
-    body = request.body
-    request.environ.pop('HTTP_TRANSFER_ENCODING', None)
-    try:
-        return json.loads(body.decode())
-    except (ValueError, RecursionError):
-        return None
 
 
 def _write_json(request: webob.Request, body: Any) -> None:

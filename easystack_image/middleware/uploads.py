@@ -13,7 +13,6 @@ may see it, is Glance's answer to a request for the image itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-import json
 import logging
 import re
 from typing import Any
@@ -22,6 +21,7 @@ from oslo_config import cfg
 import webob
 from webob import exc
 
+from easystack_image.middleware import input as input_
 from easystack_image.middleware import routing
 from easystack_image.middleware import subrequests
 from easystack_image.policies import enforcer as enforcer_module
@@ -100,18 +100,11 @@ def _import_method(request: webob.Request) -> str:
 
     The body stays to be read once more, by Glance, the very same bytes.
 
-    :raises webob.exc.HTTPRequestEntityTooLarge: if it is no such request
+    :raises webob.exc.HTTPError: if it is no such request
     """
-    body = request.body_file.read(_LIMIT + 1)
-    if len(body) > _LIMIT:
-        raise exc.HTTPRequestEntityTooLarge(
-            explanation=f'A request for an import has at most {_LIMIT} '
-                        'bytes: it names a method, and holds no data.')
-    request.body = body
-    request.environ.pop('HTTP_TRANSFER_ENCODING', None)
     try:
-        found = json.loads(body)['method']['name']
-    except (ValueError, LookupError, TypeError, RecursionError):
+        found = input_.take_json(request.environ, _LIMIT)['method']['name']
+    except (LookupError, TypeError):
         return ''
     return found if isinstance(found, str) else ''
 

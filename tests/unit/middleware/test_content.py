@@ -334,7 +334,7 @@ class OtherWaysTest(FilterCase):
             self.assertEqual(body, answer.body)
         answer = self.send('POST', '/images', b'[' * 10_000)
         self.assertEqual(400, answer.status_int)
-        answer = self.send('PATCH', f'/images/{IMAGE}', b' ' * (1 << 20)
+        answer = self.send('PATCH', f'/images/{IMAGE}', b' ' * (4 << 20)
                            + b'[]')
         self.assertEqual(413, answer.status_int)
 
