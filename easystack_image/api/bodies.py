@@ -6,6 +6,7 @@ Only that: whatever else is wrong with a body, Glance says by itself.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from easystack_image import exceptions
@@ -13,6 +14,8 @@ from easystack_image import exceptions
 #: How deep objects and lists may be in one another; a schema of metadata
 #: definitions is not half as deep.
 MAX_DEPTH = 64
+#: Bytes of the longest text that the columns for texts hold (MySQL's TEXT).
+MAX_TEXT = (1 << 16) - 1
 #: The media types of a change, and where its operations say what is changed.
 PATCH_TYPES = {
     'application/openstack-images-v2.0-json-patch':
@@ -23,16 +26,21 @@ PATCH_TYPES = {
 #: What requests have that say nothing special.
 JSON = 'application/json'
 CHANGES = 'application/openstack-images-v2.1-json-patch'
+#: Those of HTML forms.  Glance knows none; it has bodies of this type read
+#: as JSON, for it is what curl says of everything.  But Routes looks for a
+#: parameter ``_method`` in them.
+FORMS = ('application/x-www-form-urlencoded', 'multipart/form-data')
 
 
 def check(body: bytes) -> Any:
     """Return what a body says, None if it is no JSON.
 
     :raises easystack_image.exceptions.InvalidRequest: if it is nested too
-        deeply, or has characters that cannot be stored
+        deeply, or has characters, texts or numbers that cannot be stored
     """
     try:
-        content = json.loads(body, parse_constant=_refuse_constant)
+        content = json.loads(body, parse_constant=_refuse_constant,
+                             parse_float=_finite)
     except exceptions.InvalidRequest:
         raise
     except ValueError:
@@ -50,6 +58,14 @@ def check(body: bytes) -> Any:
 def _refuse_constant(name: str) -> None:
     raise exceptions.InvalidRequest(
         f'The body is not JSON: {name} is no number')
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise exceptions.InvalidRequest('The body has a number that is too '
+                                        'large')
+    return number
 
 
 def _too_deep() -> exceptions.InvalidRequest:
@@ -76,11 +92,15 @@ def _check_text(text: str) -> None:
         raise exceptions.InvalidRequest(
             'The body has the character U+0000 in a text')
     try:
-        text.encode()
+        length = len(text.encode())
     except UnicodeEncodeError:
         raise exceptions.InvalidRequest(
             'The body has half a character (a surrogate) in a text'
             ) from None
+    if length > MAX_TEXT:
+        raise exceptions.InvalidRequest(
+            f'The body has a text of {length} bytes; at most {MAX_TEXT} can '
+            'be stored')
 
 
 def check_image(content: Any) -> None:

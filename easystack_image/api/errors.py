@@ -18,8 +18,10 @@ _UNAUTHORIZED = 'The request you have made requires authentication.'
 _INTERNAL = ('The server has either erred or is incapable of performing the '
              'requested operation.')
 
-_MARKUP = re.compile(r'<!--.*?-->|</?[A-Za-z][^<>]*>', re.DOTALL)
-_HEAD = re.compile(r'<head\b.*?</head>|<h1\b.*?</h1>',
+# None is looked for beyond where another one begins: a message may be what a
+# client sent, megabytes of it, and the time must not grow with their square.
+_MARKUP = re.compile(r'<!--(?:(?!<!--).)*?-->|</?[A-Za-z][^<>]*>', re.DOTALL)
+_HEAD = re.compile(r'<(head|h1)\b(?:(?!<\1\b).)*?</\1>',
                    re.DOTALL | re.IGNORECASE)
 
 

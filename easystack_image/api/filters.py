@@ -29,7 +29,7 @@ _NUMBERS = {'min_disk': 2**31 - 1, 'min_ram': 2**31 - 1,
 _COMPARISONS = ('gt', 'gte', 'lt', 'lte', 'neq')
 _RANGE = re.compile(r'(.+)_(?:min|max)', re.DOTALL)
 #: A time whose plus sign nobody encoded in the URL, where it is a space.
-_SPACED_ZONE = re.compile(r'(.*T.*) (\d\d:?\d\d)', re.DOTALL)
+_SPACED_ZONE = re.compile(r'([^T]*T.*) (\d\d:?\d\d)', re.DOTALL)
 
 #: Attributes of Glance's model of an image, which it takes for columns.
 #: A property may have such a name, and cannot be searched for.

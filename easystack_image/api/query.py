@@ -121,6 +121,19 @@ def check_method(query_string: str) -> None:
                                          'HTTP says')
 
 
+def is_lost(query_string: str, uri: str) -> bool:
+    """Tell whether the server lost the parameters of a request.
+
+    uWSGI leaves them out without a word where ``buffer-size`` has no room
+    for them; they are there twice, the first time in the URI.  A list would
+    be one of everything.
+
+    :param query_string: as WSGI has it
+    :param uri: as the client sent it, '' if that is not known
+    """
+    return not query_string and bool(uri.partition('?')[2])
+
+
 def parse(query_string: str) -> ListQuery:
     """Return what is asked for.
 
@@ -175,11 +188,14 @@ def _translate_type(found: dict[str, list[str]]) -> bool:
         return False
     value = filters.choice('type', found.pop('type')[0],
                            (ANY_OTHER_TYPE, *SPECIAL_TYPES))
-    if value == ANY_OTHER_TYPE:
-        return True
-    if found.setdefault('image_type', [value]) != [value]:
+    only_images = value == ANY_OTHER_TYPE
+    given = found.get('image_type', [value])[0]
+    # All snapshots there are would be looked through for nothing.
+    if given in SPECIAL_TYPES if only_images else given != value:
         raise filters.invalid('type', 'it contradicts "image_type"')
-    return False
+    if not only_images:
+        found['image_type'] = [value]
+    return only_images
 
 
 def _translate_changes_since(found: dict[str, list[str]]) -> None:

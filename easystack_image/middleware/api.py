@@ -83,7 +83,10 @@ class ApiFilter:
                 accept: str) -> wsgi.Answer:
         path = environ.get('PATH_INFO', '')
         routes.check_path(path)
-        query.check_method(environ.get('QUERY_STRING', ''))
+        query_string = environ.get('QUERY_STRING', '')
+        query.check_method(query_string)
+        if query.is_lost(query_string, environ.get('REQUEST_URI', '')):
+            return _refusal(414, 'The URL is too long')
         route = routes.find(path, accept)
         if method in ('POST', 'PATCH', 'PUT') and not routes.is_upload(
                 method, path):
@@ -158,14 +161,16 @@ class ApiFilter:
         except ValueError:
             return _refusal(400, 'The header Content-Length is no number')
         content = bodies.check(body)
+        given = environ.get('CONTENT_TYPE', '').partition(';')[0]
+        given = given.strip().lower()
+        if method == 'POST' and given in bodies.FORMS:
+            environ['CONTENT_TYPE'] = bodies.JSON
         if route.resource is routes.Resource.IMAGES:
             bodies.check_image(content)
         elif route.resource is routes.Resource.IMPORT:
             bodies.check_import(content)
         elif route.resource is routes.Resource.IMAGE and method == 'PATCH':
-            given = environ.get('CONTENT_TYPE', '').partition(';')[0]
-            media_type = bodies.type_of_changes(content,
-                                                given.strip().lower())
+            media_type = bodies.type_of_changes(content, given)
             if media_type == bodies.CHANGES:
                 environ['CONTENT_TYPE'] = media_type
             bodies.check_changes(content, media_type)

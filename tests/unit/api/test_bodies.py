@@ -40,6 +40,17 @@ class CheckTest(testtools.TestCase):
         for name in (b'NaN', b'Infinity', b'-Infinity'):
             self.refused(b'{"min_disk": ' + name + b'}', 'number')
 
+    def test_numbers(self) -> None:
+        for number in (b'1e999', b'-1e400'):
+            self.refused(b'{"minimum": ' + number + b'}', 'too large')
+        self.assertEqual([1e308, -0.5], bodies.check(b'[1e308, -0.5]'))
+
+    def test_long_texts(self) -> None:
+        longest = 'é' * 32767
+        self.assertEqual([longest], bodies.check(
+            json.dumps([longest]).encode()))
+        self.refused(json.dumps({'a': longest + 'é'}).encode(), '65536 bytes')
+
     def test_no_json(self) -> None:
         """Glance says so by itself."""
         for body in (b'', b'{', b'\xff', b'{} {}', b'9' * 5000):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import testtools
+from testtools import matchers
 from webob import exc
 
 from easystack_image.api import errors
@@ -81,6 +83,18 @@ class MessageTest(testtools.TestCase):
             self.assertEqual('alert(1)', self.said(accept, exc.HTTPConflict(
                 explanation='<script>alert(1)</script>')))
         self.assertEqual('1 < 2 > 0', errors.plain('1 < 2 > 0'))
+
+    def test_markup_without_end(self) -> None:
+        """It takes no time that grows with the square of its length."""
+        started = time.thread_time()
+        for begin in ('<!--', '<head>', '<h1>', '<a ', '</'):
+            text = f'{begin * 100000}end'
+            for kind, body in (
+                    ('application/json', json.dumps({'message': text})),
+                    ('text/html', text)):
+                self.assertThat(errors.message_of(kind, body.encode()),
+                                matchers.EndsWith('end'))
+        self.assertLess(time.thread_time() - started, 5)
 
     def test_envelope_again(self) -> None:
         body = errors.envelope(409, 'busy')

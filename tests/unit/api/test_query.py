@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import urllib.parse
 
 from hypothesis import HealthCheck
@@ -77,6 +78,10 @@ class ManualTest(QueryCase):
         self.assertFalse(found.wants({'image_type': 'backup'}))
         self.refused('type=volume', '"type"', 'snapshot')
         self.refused('type=snapshot&image_type=backup', '"type"')
+        self.refused('type=image&image_type=snapshot', '"type"')
+        found = query.parse('type=image&image_type=other')
+        self.assertEqual([('image_type', 'other')], list(found.asked))
+        self.assertTrue(found.only_images)
 
     def test_sorting(self) -> None:
         self.assertEqual(
@@ -200,6 +205,13 @@ class NonsenseTest(QueryCase):
                               query.check_method, asked)
         query.check_method('my_method=x&name=_method')
         self.refused('_method=GET', '"_method"')
+
+    def test_long_nonsense(self) -> None:
+        """It takes no time that grows with the square of its length."""
+        started = time.thread_time()
+        self.refused(f'changes-since={"T" * 60000}', '"changes-since"')
+        self.refused(f'created_at=gt:{"T " * 30000}', '"created_at"')
+        self.assertLess(time.thread_time() - started, 2)
 
     # A busy machine is no reason to fail.
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

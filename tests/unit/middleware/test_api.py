@@ -6,6 +6,7 @@ What it does before Glance is in tests/functional and tests/deployment.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+import http
 import io
 import json
 from typing import Any
@@ -249,6 +250,20 @@ class ErrorTest(FilterCase):
                 self.ask(says('200 OK'), f'{path}?_method=PATCH'), 400,
                 'Bad Request', '"_method"')
 
+    def test_lost_parameters(self) -> None:
+        """Those that the buffer of uWSGI had no room for."""
+        for path in ('/v2/images', '/v2/tasks'):
+            self.check_error(
+                self.ask(says('200 OK'), path,
+                         environ={'REQUEST_URI': f'{path}?id=in:a,b'}), 414,
+                http.HTTPStatus(414).phrase, 'too long')
+            for query, uri in (('', path), ('', f'{path}?'),
+                               ('a=b', f'{path}?a=b'), ('a=b', '')):
+                answer = self.ask(
+                    says('200 OK', b'{}'), f'{path}?{query}',
+                    environ={'REQUEST_URI': uri})
+                self.assertEqual(200, answer.status_int, answer.body)
+
 
 class Lister:
     """Lists images as Glance does: by pages, behind a marker, filtered."""
@@ -443,6 +458,24 @@ class ChangeTest(FilterCase):
             request.environ.update(environ)
             request.get_response(self.filter(images))
             self.assertEqual([('POST', b'{"a": 1}')], images.calls)
+
+    def test_forms(self) -> None:
+        """A form must not say what the method is."""
+        kinds: list[str] = []
+
+        def app(environ: wsgi.Environ,
+                start_response: wsgi.StartResponse) -> Iterable[bytes]:
+            kinds.append(environ['CONTENT_TYPE'])
+            start_response('204 No Content', [])
+            return []
+
+        body = b'{"a": "&_method=DELETE&"}'
+        for kind in ('application/x-www-form-urlencoded', 'text/plain',
+                     'Multipart/Form-Data; boundary=a'):
+            self.ask(app, self.PATH, method='POST', content_type=kind,
+                     body=body)
+        self.assertEqual(['application/json', 'text/plain',
+                          'application/json'], kinds)
 
     def test_too_large(self) -> None:
         for environ in ({}, {'HTTP_TRANSFER_ENCODING': 'chunked',
