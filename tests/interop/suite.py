@@ -59,8 +59,8 @@ class Suite:
         return {
             'auth': {
                 'use_dynamic_credentials': True,
-                # The deployment's own roles; no other project than a test's.
-                'tempest_roles': 'member,reader',
+                # Without tempest_roles: what stands there is given to readers
+                # too, and a member among them is no reader any more.
                 'admin_username': keystone.admin.user,
                 'admin_password': keystone.admin.password,
                 'admin_project_name': keystone.admin.project,
