@@ -123,9 +123,11 @@ OPTS = [
 
 #: Options of Glance's that count here as well.  Glance registers some of them
 #: late, and would not find them registered by others; so they are read apart.
+_DEFAULT = 'DEFAULT'
 _FILTERING, _IMPORT = 'import_filtering_opts', 'image_import_opts'
 _FORMAT = 'image_format'
 _GLANCES = {
+    _DEFAULT: [cfg.BoolOpt('show_multiple_locations', default=False)],
     _FORMAT: [cfg.ListOpt('gpt_safety_checks_nonfatal', default=[])],
     _IMPORT: [cfg.ListOpt('image_import_plugins', bounds=True, default=[],
                           item_type=types.String(quotes=True))],
@@ -149,6 +151,12 @@ def nonfatal_checks(conf: cfg.ConfigOpts) -> list[str]:
     """Return the checks of partition tables that Glance lets fail."""
     listed: list[str] = _read(conf)[_FORMAT].gpt_safety_checks_nonfatal
     return listed
+
+
+def show_multiple_locations(conf: cfg.ConfigOpts) -> bool:
+    """Tell whether Glance lets clients see and change locations."""
+    shown: bool = _read(conf)[_DEFAULT].show_multiple_locations
+    return shown
 
 
 def plugins(conf: cfg.ConfigOpts) -> list[str]:

@@ -31,6 +31,7 @@ from easystack_image.middleware import asking
 from easystack_image.middleware import downloads
 from easystack_image.middleware import incoming
 from easystack_image.middleware import input as input_
+from easystack_image.middleware import locations
 from easystack_image.middleware import origins
 from easystack_image.middleware import routing
 
@@ -75,6 +76,7 @@ class ContentFilter:
             self._options.drain_time)
         self._downloads = downloads.Downloads(
             app, rules, url_rules, limits, self._options.downloads_at_once)
+        self._permitted = locations.Locations(conf)
         self._origins = origins.Origins(app, conf, rules, url_rules, limits)
 
     def __call__(self, environ: asking.Environ,
@@ -179,10 +181,12 @@ class ContentFilter:
         refusal = self._glance.refusal(environ, shown.json_body)
         if refusal is not None:
             return refusal
+        context = webob.Request(environ).context
+        self._permitted.check(context, environ['REQUEST_METHOD'],
+                              shown.json_body, added)
         declared = declaration.of_image(shown.json_body)
         for url in added:
-            self._origins.judge_location(
-                url, declared, webob.Request(environ).context)
+            self._origins.judge_location(url, declared, context)
         return None
 
     def _task(self, environ: asking.Environ) -> webob.Response | None:

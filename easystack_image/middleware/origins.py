@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import dataclasses
 import logging
 from typing import Any
 
@@ -23,6 +24,7 @@ from easystack_image.content import inspection
 from easystack_image.content import rules as rules_module
 from easystack_image.content import urls
 from easystack_image.middleware import asking
+from easystack_image.middleware import locations
 
 LOG = logging.getLogger(__name__)
 
@@ -40,7 +42,9 @@ class Origins:
         self._conf = conf
         self._rules = rules
         self._url_rules = url_rules
-        self._limits = limits
+        # A thread of Glance waits for it.
+        self._limits = dataclasses.replace(limits, time_limit=min(
+            limits.time_limit, limits.read_timeout))
 
     def judge_url(self, url: str, declared: declaration.Declaration) -> None:
         """Judge what a web server holds.
@@ -60,7 +64,7 @@ class Origins:
         :raises easystack_image.exceptions.ContentError: if it is refused, or
             cannot be read
         """
-        if url.lower().startswith(('http:', 'https:')):
+        if locations.scheme_of(url) in urls.PORTS:
             self.judge_url(url, declared)
             return
         self._rules.check_declared(declared)

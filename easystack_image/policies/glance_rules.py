@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from oslo_policy import policy
 
-#: Who is an administrator, who may upload, and what they refer to.
-_NAMES = ('default', 'context_is_admin', 'upload_image')
+#: Who is an administrator, who may upload, who may say where data are, and
+#: what they refer to.
+_NAMES = ('default', 'context_is_admin', 'service_api', 'upload_image',
+          'set_image_location', 'add_image_location')
 
 #: For commands that run where there is no Glance: as Glance 32 and 33 have
 #: them (glance/policies/base.py and image.py).
@@ -17,6 +19,14 @@ _STANDARD = (
     policy.RuleDefault(
         'upload_image', 'rule:context_is_admin or '
                         '(role:member and project_id:%(project_id)s)'),
+    policy.RuleDefault('service_api', 'role:service or role:admin'),
+    policy.RuleDefault(
+        'set_image_location', 'rule:context_is_admin or '
+                              '(role:member and project_id:%(project_id)s)'),
+    policy.RuleDefault(
+        'add_image_location', 'rule:service_api or (role:member and '
+                              'project_id:%(project_id)s and '
+                              'project_id:%(owner)s)'),
 )
 
 

@@ -408,6 +408,23 @@ class TestOtherOrigins(GateCase):
             self.assertIn(answer.status_code, (400, 415), answer.text)
             self.check_nothing_left(image_id)
 
+    def test_files_of_the_host(self) -> None:
+        """No answer tells whether there is one, or what is in it."""
+        image_id = self.images.create()
+        there = self.root / 'plain' / 'secret'
+        there.write_bytes(formats.qcow2())
+        answers = {(answer.status_code, answer.json()['message'])
+                   for path in (there, there.with_name('absent'))
+                   for answer in (
+                       self.add_location(image_id, f'file://{path}'),
+                       self.images.request(
+                           'POST', f'/images/{image_id}/locations',
+                           json={'url': f'file://{path}'},
+                           headers={'Accept': 'application/json'}))}
+        self.assertEqual({(400, 'Locations of scheme file are taken from '
+                           'nobody')}, answers)
+        self.check_nothing_left(image_id)
+
     def test_tasks(self) -> None:
         answer = self.images.request('POST', '/tasks', json={
             'type': 'import', 'input': {

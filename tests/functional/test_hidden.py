@@ -192,7 +192,11 @@ class TestFilters(HiddenCase):
                       f'{SECRET}=on+loan&name=x&{SECRET}=on+loan',
                       f'{SECRET}=on+loan&id=in:{image_id},{other}',
                       f'{SECRET}=on+loan&visibility=all'):
-            self.assertEqual([], self.listed(query, **MEMBER), query)
+            # To MariaDB, all of them are one name.
+            for name in (SECRET, SECRET.upper(),
+                         SECRET.replace('a', '%C3%A4')):
+                self.assertEqual([], self.listed(
+                    query.replace(SECRET, name), **MEMBER), query)
         self.assertIn(image_id, self.listed(f'{SECRET}=on+loan'))
         self.assertIn(image_id, self.listed('shade=blue', **MEMBER))
         self.assertIn(image_id, self.listed(

@@ -35,6 +35,7 @@ class Api:
     def __init__(self) -> None:
         self.properties = {'secret': 'x', 'shade': 'blue', 'os_glance_x': '1'}
         self.filters: Any = None
+        self.images: list[dict[str, Any]] = []
 
     def image_update(self, context: Any, image_id: str, values: Any,
                      purge_props: bool = False, from_state: Any = None,
@@ -51,9 +52,17 @@ class Api:
         return self.properties
 
     def image_get_all(self, context: Any, filters: Any = None,
-                      marker: Any = None) -> Any:
+                      marker: Any = None, limit: Any = None) -> Any:
+        """Compare names as MariaDB does."""
         self.filters = filters
-        return marker
+        if not self.images:
+            return []
+        wanted = {name.lower() for name in filters}
+        found = [image for image in self.images if wanted <= {
+            each['name'].lower() for each in image['properties']}]
+        ids = [image['id'] for image in found]
+        start = ids.index(marker) + 1 if marker else 0
+        return found[start:][:limit]
 
     def image_get(self) -> str:
         return 'the image'
@@ -111,17 +120,17 @@ class HiddenTest(testtools.TestCase):
         self.assertEqual(['member'], context.roles)
 
     def listed(self, context: Any, filters: Any) -> Any:
-        self.assertEqual('m', self.database.image_get_all(
+        self.assertEqual([], self.database.image_get_all(
             context, filters=filters, marker='m'))
         return self.api.filters
 
     def test_filters(self) -> None:
-        for filters in (None, {}, {'shade': 'x', 'name': 'secret'},
+        for filters in (None, {}, {'name': 'secret'},
                         {'deleted': False, 'tags': ['secret'],
                          'secret_min': '1'}):
             self.assertIs(filters, self.listed(user('member'), filters))
         hidden_ = {'secret': 'x', 'shade': 'y'}
-        self.assertIs(hidden_, self.listed(user('admin'), hidden_))
+        self.assertEqual(hidden_, self.listed(user('admin'), hidden_))
         self.assertEqual({'shade': 'y', hidden.NO_PROPERTY: ''},
                          self.listed(user('member'), hidden_))
         self.assertEqual(2, len(hidden_))
@@ -132,6 +141,27 @@ class HiddenTest(testtools.TestCase):
         self.assertEqual(
             [('a', '1'), ('a', '2'), (hidden.NO_PROPERTY, '')],
             list(self.listed(user('member'), filters).items()))
+
+    def test_names_that_the_database_takes_for_the_same(self) -> None:
+        """Neither the images nor the pages tell of them."""
+        kinds = ['secret', 'Secret', 'secret', 'secret', 'Secret'] * 50
+        self.api.images = [
+            {'id': str(number), 'properties': [
+                {'name': name, 'value': 'x', 'deleted': False},
+                {'name': 'Old', 'value': 'x', 'deleted': True}]}
+            for number, name in enumerate(kinds)]
+        seen = [str(number) for number, name in enumerate(kinds)
+                if name == 'Secret']
+        for limit in (None, 1, 2, 7, 99, 100, 101, 500):
+            for marker, expected in ((None, seen), ('2', seen[1:])):
+                listed = self.database.image_get_all(
+                    user('member'), filters={'Secret': 'x'}, limit=limit,
+                    marker=marker)
+                self.assertEqual(expected[:limit],
+                                 [each['id'] for each in listed])
+        for name in ('SECRET', 'secret', 'Old'):
+            self.assertEqual([], self.database.image_get_all(
+                user('member'), filters={name: 'x'}, limit=3))
 
     def test_the_rest_is_glances(self) -> None:
         self.assertEqual('the image', self.database.image_get())
