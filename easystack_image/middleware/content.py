@@ -44,8 +44,8 @@ _MAX_JSON = 4 << 20
 _MIB = 1 << 20
 
 #: What data are judged by, and while which states it must stay as it is.
-_FIXED = ('disk_format', 'container_format', 'min_disk', 'hypervisor_type',
-          'img_hv_type', declaration.EXPECTED_HASH)
+_FIXED = {'disk_format', 'container_format', 'min_disk', 'hypervisor_type',
+          'img_hv_type', declaration.EXPECTED_HASH}
 _COMING = ('uploading', 'importing', 'saving')
 
 
@@ -146,7 +146,7 @@ class ContentFilter:
                 image_id: str) -> webob.Response | None:
         """Look at a PATCH: it may change what was judged, or add data."""
         changes = input_.take_json(environ, _MAX_JSON)
-        if any(origins.changed(change) in _FIXED for change in (
+        if any(origins.changed(change) & _FIXED for change in (
                 changes if isinstance(changes, list) else ())):
             shown = self._glance.show(environ, image_id)
             if shown.status_int == 200 and (

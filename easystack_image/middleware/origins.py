@@ -25,8 +25,12 @@ from easystack_image.content import rules as rules_module
 from easystack_image.content import urls
 from easystack_image.middleware import asking
 from easystack_image.middleware import locations
+from easystack_image.properties import changes as changes_module
 
 LOG = logging.getLogger(__name__)
+
+#: What names an attribute in a change, in either form of a patch.
+_POINTERS = ('path', 'add', 'replace', 'remove')
 
 
 class Origins:
@@ -110,17 +114,17 @@ class Origins:
         return None
 
 
-def changed(change: Any) -> str:
-    """Return the property that one change of a PATCH is about, or ''.
+def changed(change: Any) -> set[str]:
+    """Return what one change of a PATCH may be about.
 
-    Of every media type that Glance takes.
+    Which member says so depends on the media type; whoever names different
+    things in them is taken to mean all.
     """
     if not isinstance(change, Mapping):
-        return ''
-    path = change.get('path') or next(
-        (change[kind] for kind in ('add', 'replace', 'remove')
-         if kind in change), '')
-    return str(path).strip('/').partition('/')[0]
+        return set()
+    pointers = [change.get(member) for member in _POINTERS]
+    return {changes_module.parts(pointer)[0] for pointer in pointers
+            if isinstance(pointer, str)}
 
 
 def locations_in(changes: Any) -> Iterator[str]:
@@ -131,7 +135,7 @@ def locations_in(changes: Any) -> Iterator[str]:
     :param changes: the body of the request
     """
     for change in changes if isinstance(changes, list) else ():
-        if changed(change) != 'locations':
+        if 'locations' not in changed(change):
             continue
         value = change.get('value')
         for each in value if isinstance(value, list) else [value]:

@@ -67,10 +67,16 @@ def _operation(raw: object, form: str) -> tuple[str, str]:
     return operation, pointer
 
 
+def parts(pointer: str) -> list[str]:
+    """Return the names in a pointer, at least one, as Glance finds them."""
+    return [part.replace('~1', '/').replace('~0', '~').strip()
+            for part in pointer.lstrip('/').split('/')]
+
+
 def _name(pointer: str) -> str:
     """Return the attribute that a pointer points to, as Glance finds it."""
-    part, *rest = pointer.lstrip('/').split('/')
-    return '' if rest else part.replace('~1', '/').replace('~0', '~').strip()
+    name, *rest = parts(pointer)
+    return '' if rest else name
 
 
 def names(patch: list[Any], form: str) -> Iterator[str]:

@@ -244,8 +244,13 @@ class OtherWaysTest(FilterCase):
                 ('PATCH', f'/images/{IMAGE}', [
                     {'op': 'replace', 'path': '/locations',
                      'value': [place]}]),
-                ('PATCH', f'/images/{IMAGE}', [
-                    {'add': '/locations/-', 'value': place}])):
+                *(('PATCH', f'/images/{IMAGE}', [change]) for change in (
+                    {'add': '/locations/-', 'value': place},
+                    # Glance reads all of them as the same.
+                    {'add': '/locations/-', 'path': '/x', 'value': place},
+                    {'op': 'add', 'path': '/locations /-', 'value': place},
+                    {'op': 'add', 'path': '//\tlocations/-',
+                     'value': place}))):
             self.assertEqual(403, self.send(method, path, body).status_int)
         answer = self.send('PATCH', f'/images/{IMAGE}', [
             {'op': 'add', 'path': '/locations_note', 'value': 'x'}],
@@ -279,6 +284,8 @@ class OtherWaysTest(FilterCase):
             self.behind.image['status'] = status
             for change in (
                     {'op': 'replace', 'path': '/disk_format',
+                     'value': 'raw'},
+                    {'op': 'replace', 'path': '/disk_format ',
                      'value': 'raw'},
                     {'op': 'remove', 'path': '/easystack_expected_hash'},
                     {'op': 'add', 'path': '/hypervisor_type',
