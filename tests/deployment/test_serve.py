@@ -25,7 +25,8 @@ class TestServe(base.TestCase):
         served = processes.Process(
             [sys.executable, '-m', 'tests.deployment.serve', *options],
             self.temporary_directory() / 'serve.log')
-        self.addCleanup(served.kill)
+        # It stops its servers, which are in process groups of their own.
+        self.addCleanup(served.stop, timeout=60)
         served.start()
         return served
 
