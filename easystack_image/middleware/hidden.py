@@ -22,6 +22,7 @@ import inspect
 from typing import Any
 
 from easystack_image import exceptions
+from easystack_image.middleware import tags
 
 #: A name that no image has a property of: Glance keeps the prefix to itself.
 NO_PROPERTY = 'os_glance_easystack_unreadable'
@@ -197,7 +198,8 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> Any:
     """Return Glance's application ``apiv2app``, as paste.deploy wants it.
 
     Its controllers ask for the database API once, when they are made.
-    Without property protections they get Glance's.
+    Without property protections they get Glance's.  It is told of tags as
+    they are (:mod:`easystack_image.middleware.tags`) in any case.
 
     :raises easystack_image.exceptions.ConfigurationError: if this release of
         Glance is not one that this fits to, or there is none
@@ -214,7 +216,7 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> Any:
             '32 or 33, which is not in this Python environment: '
             f'{error}') from error
     if not property_utils.is_property_protection_enabled():
-        return router.API.factory(global_conf, **local_conf)
+        return tags.Tags(router.API.factory(global_conf, **local_conf))
     check_api(glance.db.get_api())
     rules = property_utils.PropertyRules()
     with _database(glance.db, lambda api: Database(api, rules)) as made:
@@ -223,4 +225,4 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> Any:
         raise exceptions.ConfigurationError(
             'easystack_images does not fit to this release of Glance: its '
             'controllers ask nobody for the database. Use Glance 32 or 33')
-    return app
+    return tags.Tags(app)

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 import shutil
 from typing import Any
+import urllib.parse
 import uuid
 
 import requests
@@ -220,6 +221,29 @@ class TestList(ApiCase):
         self.assertEqual(
             f'/v2/images?limit=1&name=a&marker={image_id}', page['next'])
         self.images.delete(image_id)
+
+
+    def test_tags_that_are_not_ascii(self) -> None:
+        """They are the same in a path, in a body and in a list."""
+        image_id = self.images.create(tags=['标签'])
+
+        def send(method: str, tag: str) -> int:
+            path = urllib.parse.quote(f'/images/{image_id}/tags/{tag}')
+            return self.images.request(method, path).status_code
+
+        self.assertEqual(204, send('PUT', '生产'))
+        self.assertEqual(204, send('PUT', 'é'))
+        self.assertEqual({'标签', '生产', 'é'},
+                         set(self.images.show(image_id)['tags']))
+        listed = self.images.request('GET', '/images?tag=%C3%A9').json()
+        self.assertEqual([image_id],
+                         [image['id'] for image in listed['images']])
+        self.assertEqual(204, send('DELETE', '标签'))
+        self.assertEqual(404, send('DELETE', '标签'))
+        # Not every database can hold it, so Glance refuses it.
+        self.assertEqual(400, send('PUT', '😀'))
+        self.assertEqual({'生产', 'é'},
+                         set(self.images.show(image_id)['tags']))
 
 
 class TestErrors(ApiCase):
