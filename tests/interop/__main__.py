@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 import contextlib
 from pathlib import Path
+import shutil
 import signal
 import sys
 import tempfile
@@ -28,6 +29,10 @@ _GATE: server.Options = {'easystack_content': {
     'disk_formats': 'ami,ari,aki,vhd,vhdx,vmdk,raw,qcow2,vdi,iso,ploop',
     'container_formats': 'ami,ari,aki,bare,ovf,ova,docker,compressed'}}
 
+#: Only administrators upload, and in the formats that the manual knows.
+_POLICY = processes.ROOT / 'etc' / 'policy.d' / 'easystack-image-uploads.yaml'
+_STRICT: server.Options = {'easystack_content': {'import_tasks': 'inspect'}}
+
 #: A test that fails beside many others gets a second chance, if it is one of
 #: a few.
 _SECOND_CHANCES = 5
@@ -43,6 +48,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument('--regex', default=suite_module.TESTS,
                         help='the tests to run (default: %(default)s); no '
                              'matter then how few pass')
+    parser.add_argument('--policy', action='store_true',
+                        help='on ours, only administrators upload, and in '
+                             'the formats of the manual: what fails then is '
+                             'listed, and must be refused for one of both')
     parser.add_argument('--concurrency', type=int, default=2, metavar='N',
                         help='tests at a time, on each server (default: '
                              '%(default)s)')
@@ -67,21 +76,25 @@ def _folder(root: Path, name: str) -> Path:
     return path
 
 
-def _deployments(root: Path, files: file_server.FileServer
+def _deployments(root: Path, files: file_server.FileServer, strict: bool,
                  ) -> dict[str, deployment_module.Deployment]:
     """Return both, on one Keystone and one MariaDB, with two stores each."""
     filtering: server.Options = {'import_filtering_opts': {
         'allowed_hosts': '[127.0.0.1]', 'allowed_ports': f'[{files.port}]'}}
     plain, ours = _folder(root, report.BASE), _folder(root, report.OURS)
-    return {
+    found = {
         report.BASE: deployment_module.vanilla(
             plain, import_options=filtering, stores=[
                 server.file_store(name, plain / name)
                 for name in ('first', 'second')]),
         report.OURS: deployment_module.Deployment(
-            ours, import_options=filtering, options=_GATE, stores=[
+            ours, import_options=filtering,
+            options=_STRICT if strict else _GATE, stores=[
                 server.block_store(name, server.make_devices(
                     ours, prefix=name)) for name in ('first', 'second')])}
+    if strict:
+        shutil.copy(_POLICY, ours / 'policy.d')
+    return found
 
 
 @contextlib.contextmanager
@@ -134,7 +147,7 @@ def _judge(suites: Mapping[str, suite_module.Suite]
 def _compare(root: Path, arguments: argparse.Namespace) -> bool:
     """Do all of it, and return whether ours is as good as the other."""
     with file_server.FileServer() as files:
-        deployments = _deployments(root, files)
+        deployments = _deployments(root, files, arguments.policy)
         images = _serve_images(files, root)
         print('Starting Keystone, MariaDB and two Glances ...', flush=True)
         suites = {name: suite_module.Suite(
@@ -149,6 +162,10 @@ def _compare(root: Path, arguments: argparse.Namespace) -> bool:
             verdict = _judge(suites)
     whole = arguments.regex == suite_module.TESTS
     report.show(verdict, seconds, whole)
+    if arguments.policy:
+        refusals = verdict.refusals()
+        report.show_refusals(refusals)
+        return all(refusals.values()) and (verdict.ran_enough or not whole)
     return verdict.good and (verdict.ran_enough or not whole)
 
 

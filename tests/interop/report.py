@@ -32,6 +32,13 @@ def show(verdict: verdict_module.Verdict, seconds: Mapping[str, float],
     _table(verdict, seconds)
 
 
+def show_refusals(refusals: Mapping[str, str]) -> None:
+    """Print what the policy file refuses, and what fails for no refusal."""
+    for kind in sorted(set(refusals.values())):
+        _names(f'Fails with the policy file: {kind or "FOR NO REFUSAL"}',
+               [name for name, why in refusals.items() if why == kind])
+
+
 def _names(title: str, names: Sequence[str]) -> None:
     if names:
         print(f'\n{title}:')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 import dataclasses
+import re
 
 from tests.interop import outcome
 
@@ -14,6 +15,14 @@ OURS = 'easystack'
 #: Fewer that pass on Glance as it comes: then the tests were not run as they
 #: are meant to be, and the comparison would say nothing.
 FLOOR = 240
+
+#: What the policy file for uploads says no to, as tempest hears of it, and
+#: what the gate says to formats that the manual does not know.
+_REFUSALS = {
+    "a member's upload": re.compile(
+        r'^(tempest\.lib\.exceptions\.)?Forbidden: ', re.MULTILINE),
+    'a format that the manual leaves out': re.compile(
+        r'Images of (disk|container)_format \w+ are not allowed here')}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +90,18 @@ class Verdict:
     def good(self) -> bool:
         """Whether ours keeps every promise that the other one keeps."""
         return not self.lost and not self.failed
+
+    def refusals(self) -> dict[str, str]:
+        """Return why tests do not pass here, by name; '' if for no refusal.
+
+        With the policy file of the manual, that is all that may be.
+        """
+        found = {}
+        for name in sorted({*self.lost, *self.failed}):
+            why = self.ours_of(name).why
+            found[name] = next((kind for kind, words in _REFUSALS.items()
+                                if words.search(why)), '')
+        return found
 
     def skips(self) -> Iterator[tuple[str, str, str]]:
         """Yield each test that is skipped: its name, where, and why."""

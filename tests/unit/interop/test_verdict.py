@@ -57,3 +57,20 @@ class VerdictTest(testtools.TestCase):
                                (verdict.FLOOR, True)):
             some = {str(name): PASSED for name in range(number)}
             self.assertIs(enough, judge(some, some).ran_enough)
+
+    def test_refusals(self) -> None:
+        """With a policy file, a test may fail because it is refused."""
+        def failed(why: str) -> outcome.Outcome:
+            return outcome.Outcome(outcome.FAILED, why)
+
+        judged = judge(dict.fromkeys('abc', PASSED), {
+            'a': failed('Traceback\ntempest.lib.exceptions.Forbidden: '
+                        'Forbidden\nDetails: no'),
+            'b': failed("Details: b'Images of disk_format vhd are not "
+                        "allowed here; allowed are: iso'"),
+            'c': failed('AssertionError: Forbidden was expected'),
+            'd': failed('')})
+        self.assertEqual({
+            'a': "a member's upload",
+            'b': 'a format that the manual leaves out', 'c': '', 'd': ''},
+            judged.refusals())
