@@ -152,6 +152,8 @@ def parse(query_string: str) -> ListQuery:
             found.setdefault(known, []).append(value)
             spelled[known] = name
     _check_counts(found)
+    for name in ('sort', 'sort_key'):
+        _check_sorting(spelled.get(name, name), found.get(name, ()))
     only_images = _translate_type(found)
     _translate_changes_since(found)
     limit = _limit(found)
@@ -180,6 +182,16 @@ def _check_counts(found: dict[str, list[str]]) -> None:
         raise exceptions.InvalidRequest(
             f'Images can be searched by at most {MAX_JOINS} properties and '
             f'tags at once, not by {joins}')
+
+
+def _check_sorting(name: str, values: Sequence[str]) -> None:
+    """See that a list is sorted by no more keys than there are.
+
+    With a marker, the square of their number is what the database is asked.
+    """
+    most = len(filters.SORT_KEYS)
+    if sum(1 + value.count(',') for value in values) > most:
+        raise filters.invalid(name, f'there are {most} keys to sort by')
 
 
 def _translate_type(found: dict[str, list[str]]) -> bool:

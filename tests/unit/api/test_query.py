@@ -95,6 +95,14 @@ class ManualTest(QueryCase):
         self.refused('sort-key=colour', '"sort-key"', 'created_at')
         self.refused('sort_dir=up', '"sort_dir"', 'asc, desc')
 
+    def test_more_keys_than_there_are(self) -> None:
+        """With a marker, 200 keep a worker busy for a minute."""
+        self.assertEqual(8, len(self.asked('sort-key=name&' * 8)))
+        self.refused('sort-key=name&' * 9, '"sort-key"', '8 keys')
+        keys = ','.join(['name:asc'] * 8)
+        self.assertEqual([('sort', keys)], self.asked(f'sort={keys}'))
+        self.refused(f'sort={keys},id', '"sort"', '8 keys')
+
     def test_limit(self) -> None:
         self.assertEqual(20, query.parse('limit=20').limit)
         self.assertEqual(0, query.parse('limit=0').limit)
