@@ -40,6 +40,8 @@ LOG = logging.getLogger(__name__)
 #: too many.
 _IMAGES = re.compile('/+v2/+images/*')
 _IMAGE = re.compile('/+v2/+images/+([^/]+)/*')
+#: That of services in Keystone; Glance's own rule service_api asks for it.
+_SERVICE_ROLE = 'service'
 _TASKS = re.compile('/+v2/+tasks/*')
 #: How long the body of such a request may be, in bytes.
 _LIMIT = 4 << 20
@@ -207,7 +209,10 @@ class PropertiesFilter:
         They may where a service asks in the name of a user: what Nova and
         Cinder send is what an image from before said.
         """
-        return not self._group.refuse_unknown or bool(context.service_roles)
+        # Where service_token_roles_required is off, any user's token counts
+        # as a service's; its roles are what tells.
+        return not self._group.refuse_unknown or (
+            _SERVICE_ROLE in context.service_roles)
 
     def _see_permitted(self, context: Any,
                        wanted: Iterable[changes.Change],

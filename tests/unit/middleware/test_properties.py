@@ -183,6 +183,10 @@ class TestRequests(FilterCase):
                   service='service')
         self.assertEqual({'os_distro': 'BeOS', 'architecture': 'aarch64'},
                          self.behind.got.pop().json_body)
+        # A user's own token in place of a service's.
+        answer = self.send('POST', IMAGES, {'os_distro': 'BeOS'},
+                           service='member,reader')
+        self.assertEqual(400, answer.status_int)
 
 
 class TestPolicy(FilterCase):
