@@ -132,6 +132,8 @@ class ContentFilter:
         if name == 'copy-image' and (
                 self._options.copy_image == content_conf.INSPECT):
             return self._origins.judge_image(environ, image_id)
+        if name == 'glance-direct':
+            self._see_staged(environ, image_id)
         if name == 'glance-download' and not self._has_plugin:
             raise exc.HTTPBadRequest(
                 explanation=f'The import plugin {PLUGIN} is not enabled '
@@ -141,6 +143,23 @@ class ContentFilter:
                 return self._downloads.start(environ, image_id, body)
             self._downloads.check(uri)
         return None
+
+    def _see_staged(self, environ: asking.Environ, image_id: str) -> None:
+        """See that all data are staged: only then has the image a size.
+
+        Glance would import what there is: while data still come in, or when
+        the worker that staged them was killed.
+
+        :raises webob.exc.HTTPConflict: if they are not
+        """
+        shown = self._glance.show(environ, image_id)
+        if shown.status_int == 200 and (
+                shown.json_body['status'] == 'uploading'
+                and shown.json_body.get('size') is None):
+            raise exc.HTTPConflict(
+                explanation='Not all data of the image are staged. Wait until '
+                            'they are; if nobody is sending any more, delete '
+                            'the image and begin again')
 
     def _change(self, environ: asking.Environ,
                 image_id: str) -> webob.Response | None:

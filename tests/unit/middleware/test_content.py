@@ -223,6 +223,15 @@ class OtherWaysTest(FilterCase):
             # Whole, as Glance has to read it.
             self.assertEqual(body, answer.json)
 
+    def test_import_of_what_is_not_all_staged(self) -> None:
+        for status, size, expected in (
+                ('uploading', None, 409), ('uploading', 0, 200),
+                ('uploading', 5, 200), ('queued', None, 200)):
+            self.behind.image |= {'status': status, 'size': size}
+            self.assertEqual(expected, self.send(
+                'POST', f'/images/{IMAGE}/import',
+                {'method': {'name': 'glance-direct'}}).status_int)
+
     def test_urls_inside(self) -> None:
         for name in ('gate', 'glance'):
             self.filter = self.make(web_download=name)
