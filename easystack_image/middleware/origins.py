@@ -76,6 +76,11 @@ class Origins:
             with contextlib.suppress(glance_store.UnknownScheme,
                                      glance_store.NotFound,
                                      glance_store.BadStoreUri):
+                # Glance asks for it as well, and takes nothing without: a
+                # store of ours tells none of somebody else's image.
+                if not glance_store.get_size_from_uri_and_backend(
+                        url, store, context=context):
+                    continue
                 data, size = glance_store.get(url, store, context=context)
                 inspection.inspect(_beginning(data), declared, self._rules,
                                    size or None)

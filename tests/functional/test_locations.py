@@ -104,6 +104,15 @@ class TestForeignLocations(base.SharedGlanceCase):
         self.assertNotEqual(self.location['url'], url)
         self.check_refused(self.add(image_id, url, store='copies'), image_id)
 
+    def test_no_answer_tells_what_the_other_image_is(self) -> None:
+        answers = set()
+        for disk_format in ('raw', 'qcow2', 'iso'):
+            image_id = self.images.create(disk_format=disk_format)
+            answer = self.add(image_id, self.location['url'])
+            self.check_refused(answer, image_id)
+            answers.add((answer.status_code, answer.text))
+        self.assertEqual(1, len(answers), answers)
+
     def test_post_by_a_user(self) -> None:
         image_id = self.images.create()
         answer = self.images.request(
