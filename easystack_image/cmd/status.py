@@ -39,9 +39,10 @@ ENTRY_POINTS = (
     (loading.NAMESPACE, 'local'),
     ('oslo.middleware.healthcheck', 'easystack_block'),
     ('oslo.policy.policies', 'easystack_image'),
-    ('paste.filter_factory', 'easystack_copies'),
-    ('paste.filter_factory', 'easystack_content'),
     ('glance.image_import.plugins', 'easystack_content'),
+    ('paste.app_factory', 'easystack_images'),
+    *(('paste.filter_factory', f'easystack_{name}') for name in (
+        'api', 'content', 'copies', 'export', 'properties', 'uploads')),
 )
 #: Which problems (by the beginnings of their names) each check is about;
 #: what no other names belongs to the first.
