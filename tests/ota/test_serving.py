@@ -79,6 +79,15 @@ def ask(port: int, seconds: float = 0, timeout: float = TIMEOUT) -> str:
         return answer.headers['X-Instance']
 
 
+def lives(pid: int) -> bool:
+    """Tell whether a process is more than a zombie that nobody buries."""
+    try:
+        status: str = psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return False
+    return status != psutil.STATUS_ZOMBIE
+
+
 class ServingCase(testtools.TestCase):
     """A holder, in a thread, whose instances serve a small application."""
 
@@ -270,7 +279,7 @@ class TestDeaths(ServingCase):
         pids = [worker.pid for worker in instance.workers()]
         self.launcher.forget('a')
         self.kill('a')
-        processes.poll(lambda: not any(map(psutil.pid_exists, pids)),
+        processes.poll(lambda: not any(map(lives, pids)),
                        'the end of the workers')
         self.assertEqual([], self.launcher.list())
 
