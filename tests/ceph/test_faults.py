@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 import concurrent.futures
 import subprocess
+import time
 import uuid
 
 from glance_store import exceptions as store_exceptions
 
+from easystack_image.blockstore.ceph import connection
 from tests.ceph import base
 from tests.ceph import child
 from tests.faults import base as faults
@@ -248,6 +250,8 @@ class MonTest(FaultCase):
                 self.assertRaises(store_exceptions.RemoteServiceUnavailable,
                                   future.result)
         self.cluster.mend()
+        # The failure of the last attempt counts for a while.
+        time.sleep(connection.HOLD_OFF)
         self.check_image(uri, data, self.hasty)
 
     def test_lost_before_the_start(self) -> None:

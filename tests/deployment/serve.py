@@ -155,7 +155,8 @@ def _terminated(*args: object) -> NoReturn:
 def main() -> int:
     """Serve, and return the exit code."""
     arguments = _arguments()
-    for number in _SIGNALS[1:]:
+    # SIGINT as well: whoever starts this in the background has it ignored.
+    for number in _SIGNALS:
         signal.signal(number, _terminated)
     try:
         with _root(arguments.directory) as root:

@@ -50,7 +50,7 @@ class TestServe(base.TestCase):
         names = {child.name() for child in children}
         self.assertIn('mariadbd', names)
         os.kill(served.pid, signal.SIGINT)
-        processes.poll(lambda: not served.running, 'its end', 60)
+        processes.poll(lambda: not served.running, 'its end', 120)
         self.assertIn('Stopped.', served.tail())
         gone, alive = psutil.wait_procs(children, timeout=5)
         self.assertEqual([], alive)
