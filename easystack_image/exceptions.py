@@ -188,5 +188,21 @@ class AlreadyRunning(OtaError):
     """Another process installs, upgrades or downloads at this moment."""
 
 
+class NotNow(OtaError):
+    """An upgrade cannot go on at this moment; what it did is kept."""
+
+
+class RollbackAsked(OtaError):
+    """Somebody wants an upgrade that is under way to be rolled back."""
+
+
+class NoWayBack(OtaError):
+    """What was done cannot be rolled back any more, only be gone on with."""
+
+
+class UpgradeFailed(OtaError):
+    """A new release does not do what it must."""
+
+
 class InstanceError(OtaError):
     """An instance of the service does not run, or does not do as told."""

@@ -77,6 +77,49 @@ class Settings:
     maximum_size: int = _option(
         2048, 'The size up to which a release is downloaded, in MiB.',
         min=1, max=1024 * 1024)
+    run_directory: str = _option(
+        '/run/easystack-image',
+        'Where the instances of the service have their sockets: a short '
+        'path, on a file system that is empty after a reboot.')
+    launcher: str = _option(
+        'holder', 'What holds the listening socket and starts instances: '
+        'holder ("easystack-image-ota hold") or systemd.',
+        choices=('holder', 'systemd'))
+    listen: str = _option(
+        '0.0.0.0:9292',
+        'The address and port on which the holder listens for users.')
+    application: str = _option(
+        'glance.wsgi.api:application',
+        'The WSGI application of a release, as module:attribute.')
+    config_file: str = _option(
+        '/etc/glance/glance-api.conf',
+        'The configuration file of Glance that the service uses.')
+    uwsgi_file: str = _option(
+        '', "A file of uWSGI with options of the deployer's own.")
+    processes: int = _option(
+        4, 'How many processes serve users.', min=1, max=1024)
+    threads: int = _option(
+        8, 'How many threads each of these processes has.', min=2, max=1024)
+    warm_paths: str = _option(
+        '/ /v2/images?limit=1',
+        'What each new process is asked before it serves users, so that they '
+        'need not wait for what a first request takes: paths, without a '
+        'token, separated by blanks. A refusal (401) does no harm.')
+    start_timeout: float = _option(
+        120.0, 'Seconds that a release may take to start.',
+        min=1.0, max=3600.0)
+    soak: float = _option(
+        300.0, 'Seconds to watch a new release after it took over, before '
+        'the old one is given up.', min=0.0, max=30 * 86400.0)
+    drain_timeout: float = _option(
+        0.0, 'Seconds to wait for the old release to answer what it was '
+        'asked, before the database is contracted. 0: however long it takes. '
+        'Nothing is cut in either case; the upgrade can be resumed later.',
+        min=0.0, max=30 * 86400.0)
+    retry_limit: float = _option(
+        600.0, 'Seconds for which a step whose hook wants it to be tried '
+        'again later is waited for, before the upgrade has to be resumed.',
+        min=0.0, max=86400.0)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

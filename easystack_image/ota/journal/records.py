@@ -31,6 +31,8 @@ class Step(enum.StrEnum):
     SOAK = 'soak'
     CONTRACT = 'contract'
     COMMIT = 'commit'
+    #: Not one of them, but what may come after any: back to the origin.
+    ROLLBACK = 'rollback'
 
 
 class Event(enum.StrEnum):
@@ -102,6 +104,11 @@ class Upgrade:
         """Return how far a step is: None if it was not begun."""
         return next((record.event for record in reversed(self.records)
                      if record.step is step), None)
+
+    def begun(self, step: Step) -> int:
+        """Return how often a step was begun."""
+        return sum(record.step is step and record.event is Event.BEGUN
+                   for record in self.records)
 
     def details(self, step: Step) -> dict[str, Any]:
         """Return what is known of a step, what was written last first."""

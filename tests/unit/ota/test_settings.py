@@ -13,7 +13,10 @@ from tests.unit.ota import base
 #: Deployers' files name them.
 NAMES = {'repository', 'channel', 'trusted_root', 'state_directory',
          'slots_directory', 'keep_slots', 'uv', 'python', 'proxy', 'ca_file',
-         'timeout', 'minimum_rate', 'maximum_size'}
+         'timeout', 'minimum_rate', 'maximum_size', 'run_directory',
+         'launcher', 'listen', 'application', 'config_file', 'uwsgi_file',
+         'processes', 'threads', 'warm_paths', 'start_timeout', 'soak',
+         'drain_timeout', 'retry_limit'}
 
 
 class SettingsTest(base.Case):
