@@ -206,3 +206,15 @@ class UpgradeFailed(OtaError):
 
 class InstanceError(OtaError):
     """An instance of the service does not run, or does not do as told."""
+
+
+class CanaryFailed(OtaError):
+    """A new instance does not do what every user needs it to do."""
+
+
+class Regression(OtaError):
+    """The new release answers worse than the old one did."""
+
+
+class NotOurTurn(OtaError):
+    """Other nodes have to be upgraded first, or are being upgraded."""

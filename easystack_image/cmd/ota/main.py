@@ -22,7 +22,8 @@ EXIT_CODES = {
     1: 'failure, or refused; the reason is printed',
     2: 'wrong use',
     3: 'done, but something needs attention',
-    4: 'not now: the repository cannot be reached, or the updater runs',
+    4: 'not now: the repository cannot be reached, or the updater runs, or '
+       'other nodes come first',
     130: 'stopped by SIGINT (Ctrl-C); run it again to go on',
 }
 FAILED, NOT_NOW, STOPPED = 1, 4, 130
@@ -96,7 +97,8 @@ def _main(argv: Sequence[str] | None) -> int:
         code = _run(arguments)
         sys.stdout.flush()
         return code
-    except (exceptions.Unreachable, exceptions.AlreadyRunning) as error:
+    except (exceptions.Unreachable, exceptions.AlreadyRunning,
+            exceptions.NotOurTurn) as error:
         output.say(str(error))
         return NOT_NOW
     except BrokenPipeError:

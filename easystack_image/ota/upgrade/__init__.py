@@ -1,0 +1,1 @@
+"""Installing, upgrading and rolling back, step by step."""
