@@ -18,6 +18,8 @@ _BACKLOG = 4096
 _ALLOWED = Path('/proc/sys/net/core/somaxconn')
 #: What every kernel allows.
 _BACKLOG_ANYWHERE = 128
+#: Variables that would have the slot's Python import from elsewhere.
+LEFT_OUT = ('VIRTUAL_ENV', 'PYTHONPATH', 'PYTHONHOME')
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,9 +124,13 @@ def environment(place: layout.Place, service: Service,
         is left out, or uWSGI would act on it by itself
     """
     kept = {name: value for name, value in inherited.items()
-            if not name.startswith('LISTEN_')
-            and name not in ('VIRTUAL_ENV', 'PYTHONPATH', 'PYTHONHOME')}
-    return kept | dict(service.environment) | {
+            if not name.startswith('LISTEN_') and name not in LEFT_OUT}
+    return kept | variables(place, service)
+
+
+def variables(place: layout.Place, service: Service) -> dict[str, str]:
+    """Return what is added to the environment of an instance."""
+    return dict(service.environment) | {
         layout.DIRECTORY_VARIABLE: str(place.path),
         layout.APPLICATION_VARIABLE: service.application,
         layout.PRIVATE_WORKER_VARIABLE: str(service.processes + 1)}
