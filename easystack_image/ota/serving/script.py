@@ -28,6 +28,8 @@ if [ "$LISTEN_FDS" != 1 ]; then
 fi
 unset LISTEN_FDS LISTEN_PID LISTEN_FDNAMES {removed}
 {exports}
+# Of a process that was killed.
+rm -f {stale}
 exec {words}
 """
 
@@ -39,7 +41,9 @@ def text(slot: Path, place: layout.Place, service: command.Service) -> str:
     """
     exports = (f'export {name}={shlex.quote(value)}' for name, value in
                command.variables(place, service).items())
+    stale = [str(path) for path in (place.fifo, place.stats, place.private)]
     return _TEXT.format(
+        stale=shlex.join(stale),
         mark=_MARK, slot=json.dumps(str(slot)),
         removed=' '.join(command.LEFT_OUT), exports='\n'.join(exports),
         words=shlex.join(command.arguments(slot, place, service)))

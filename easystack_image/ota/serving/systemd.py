@@ -22,10 +22,10 @@ from collections.abc import Iterator, Sequence
 import os
 from pathlib import Path
 import re
+import shutil
 import subprocess
 
 from easystack_image import exceptions
-from easystack_image import fsio
 from easystack_image.ota.serving import command
 from easystack_image.ota.serving import instance as instance_module
 from easystack_image.ota.serving import launcher
@@ -36,8 +36,8 @@ UNIT = 'easystack-image'
 INSTANCES = 'i'
 #: Scripts of instances that systemd starts, again too; and of those that end.
 START, FORGOTTEN = 'start', 'forgotten'
-#: What a unit is named by without escapes (systemd.unit(5)), less "@".
-_NAME = re.compile('[A-Za-z0-9][A-Za-z0-9._]{0,63}')
+#: What a unit is named by without escapes (systemd.unit(5)).
+_NAME = re.compile('[A-Za-z0-9][A-Za-z0-9._-]{0,63}')
 #: Seconds that systemd may take to answer.
 _ANSWER = 60.0
 _MODE = 0o755
@@ -66,6 +66,10 @@ class SystemdLauncher:
                 f'instance {name} is of slot {known}')
         text = script.text(slot, self._place(name), self._service)
         self._write(path, text)
+        if _unit(name) not in self._pids():
+            # A gate that is left from an earlier life is no order for this
+            # one; systemd makes the directory anew.
+            shutil.rmtree(self._place(name).path, ignore_errors=True)
         self._path(FORGOTTEN, name).unlink(missing_ok=True)
         self._ask('start', '--no-block', _unit(name))
         return self.instance(name)
@@ -90,20 +94,21 @@ class SystemdLauncher:
     def list(self) -> Sequence[launcher.Started]:
         """See the protocol."""
         # The scripts first: one that begins meanwhile is then not missed.
-        names = [*self._names(START), *self._names(FORGOTTEN)]
+        starting = list(self._names(START))
+        names = [*starting, *self._names(FORGOTTEN)]
         pids = self._pids()
         found = []
         for name in dict.fromkeys(names):
-            pid = pids.get(_unit(name))
             slot = self._slot(name)
             if slot is None:
+                # Somebody else has stopped it meanwhile.
                 continue
-            if _unit(name) not in pids and not self._path(
-                    START, name).exists():
+            if name in starting or _unit(name) in pids:
+                found.append(launcher.Started(name, slot,
+                                              pids.get(_unit(name))))
+            else:
                 # It has ended, as it should.
                 self._path(FORGOTTEN, name).unlink(missing_ok=True)
-                continue
-            found.append(launcher.Started(name, slot, pid))
         return found
 
     def instance(self, name: str) -> instance_module.Instance:
