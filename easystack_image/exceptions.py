@@ -218,3 +218,23 @@ class Regression(OtaError):
 
 class NotOurTurn(OtaError):
     """Other nodes have to be upgraded first, or are being upgraded."""
+
+
+class HookFailed(OtaError):
+    """A hook says no, or cannot be run: the upgrade is rolled back."""
+
+
+class InvalidHooks(HookFailed):
+    """The hooks do not go together; the message says what to change."""
+
+
+class RetryLater(OtaError):
+    """A hook is not ready, and asks to be run again.
+
+    :param reason: what it waits for
+    :param seconds: after which to ask again
+    """
+
+    def __init__(self, reason: str, seconds: float = 60.0) -> None:
+        super().__init__(reason)
+        self.seconds = seconds

@@ -7,6 +7,7 @@
     metadata/     of the repository, as it was trusted last
     downloads/    archives, and the begun ones (SHA256.part)
     journal/      of the upgrades, see journal.py
+    hooks/        nothing but a lock, held while hooks run
     scratch/      of the process that holds the lock; means nothing later
 
 All of it belongs to its owner alone, and all changes are durable in an order
@@ -44,12 +45,13 @@ class Home:
         self._mode = mode
 
     @contextlib.contextmanager
-    def locked(self, part: str = '') -> Iterator[None]:
+    def locked(self, part: str = '') -> Iterator[int]:
         """Have the directory to ourselves, for a while.
 
         Whoever dies lets go: see flock(2).
 
         :param part: a directory in it, if it is only about that
+        :returns: the descriptor: a process that inherits it shares the lock
         :raises easystack_image.exceptions.AlreadyRunning: if another process
             has it, without waiting
         :raises OSError: if it cannot be made
@@ -67,7 +69,7 @@ class Home:
                 raise exceptions.AlreadyRunning(
                     f'{path} is in use: another easystack-image-ota '
                     'runs; try again when it is done') from None
-            yield
+            yield fd
         finally:
             os.close(fd)
 

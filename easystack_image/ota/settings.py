@@ -120,6 +120,15 @@ class Settings:
         600.0, 'Seconds for which a step whose hook wants it to be tried '
         'again later is waited for, before the upgrade has to be resumed.',
         min=0.0, max=86400.0)
+    hooks_directory: str = _option(
+        '/etc/easystack-image/ota-hooks.d',
+        'Where your own executables are, as POINT/NAME; it need not exist.')
+    hook_timeout: float = _option(
+        600.0, 'Seconds that each of your own executables may take. It is '
+        'killed afterwards, and has failed.', min=1.0, max=604800.0)
+    notify_url: str = _option(
+        '', 'A URL (https or http) that is told in a POST, as JSON, when an '
+        'upgrade begins, serves, and ends. Default: only syslog is told.')
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -131,6 +140,10 @@ class Settings:
                              'in it: releases are signed, and no secret')
         if self.proxy:
             _check_url('proxy', self.proxy, ('http', 'https'))
+        if self.notify_url:
+            # Those of chat rooms may have a query.
+            _check_url('notify_url', self.notify_url.partition('?')[0],
+                       ('http', 'https'))
 
 
 def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:

@@ -16,7 +16,8 @@ NAMES = {'repository', 'channel', 'trusted_root', 'state_directory',
          'timeout', 'minimum_rate', 'maximum_size', 'run_directory',
          'launcher', 'listen', 'application', 'config_file', 'uwsgi_file',
          'processes', 'threads', 'warm_paths', 'start_timeout', 'soak',
-         'drain_timeout', 'retry_limit'}
+         'drain_timeout', 'retry_limit', 'hooks_directory', 'hook_timeout',
+         'notify_url'}
 
 
 class SettingsTest(base.Case):

@@ -1,0 +1,236 @@
+"""Runs the hooks of a point, for whoever does an upgrade.
+
+First the classes, with the Python of a slot: the target's if it is there,
+else the origin's; a first installation has none before the target is staged.
+Then the deployer's executables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+import time
+
+from easystack_image import exceptions
+from easystack_image.ota import home
+from easystack_image.ota import settings as settings_module
+from easystack_image.ota.hooks import base
+from easystack_image.ota.hooks import executables as executables_module
+from easystack_image.ota.hooks import leashed
+from easystack_image.ota.hooks import redaction
+
+LOCK = 'hooks'
+#: Seconds that the list of a slot's hooks may take: a first start is slow.
+_LISTING = 300.0
+#: Seconds to wait for hooks of an updater that was killed, and between looks.
+_PATIENCE, _PACE = 30.0, 0.1
+#: What Python exits with if a slot has no hooks at all.
+NONE = 69
+_RUNNER = ('-I', '-m', 'easystack_image.ota.hooks')
+#: What a slot is asked first: Python exits with 1 for many reasons.
+_HAS_HOOKS = f"""\
+import sys
+try:
+    import stevedore, easystack_image.ota.hooks
+except ModuleNotFoundError:
+    sys.exit({NONE})
+"""
+
+
+class HookCaller:
+    """Runs hooks.
+
+    :param settings: the updater's
+    :param report: hears how each hook ended, right then
+    """
+
+    def __init__(self, settings: settings_module.Settings,
+                 report: Callable[[base.Outcome], None] | None = None,
+                 ) -> None:
+        self._settings = settings
+        self._report = report or (lambda outcome: None)
+        self._home = home.Home(Path(settings.state_directory))
+        self._listed: dict[str, list[base.Listed]] = {}
+
+    def run(self, point: base.Point, context: base.Context,
+            ) -> list[base.Outcome]:
+        """Run the hooks of a point, in order.
+
+        :param context: its point does not count
+        :returns: how they ended; those that failed and are not required, or
+            forced, or failed where nothing can be decided any more, are
+            among them
+        :raises easystack_image.exceptions.HookFailed: if one failed; those
+            after it did not run
+        :raises easystack_image.exceptions.RetryLater: if one asks for it,
+            or one of an earlier run is still at work
+        """
+        context = dataclasses.replace(
+            context, point=point, notify_url=self._settings.notify_url)
+        listed = self.classes(context.slot or context.origin_slot)
+        classes = [each for each in listed if point in each.points]
+        found = self.executables(point)
+        if not classes and not found:
+            return []
+        redact = redaction.of(context.config_files, context.config_dirs,
+                              [context.notify_url])
+        outcomes = []
+        with self._locked() as lock:
+            for make in (*(self._of_class(each, context, lock)
+                           for each in classes),
+                         *(self._of_executable(each, context, lock)
+                           for each in found)):
+                outcome = _redacted(make(), redact)
+                self._report(outcome)
+                _decide(outcome)
+                outcomes.append(outcome)
+        return outcomes
+
+    def classes(self, slot: str | None) -> list[base.Listed]:
+        """Return the classes of a slot, in the order in which they run.
+
+        :raises easystack_image.exceptions.InvalidHooks: if they do not go
+            together, or the slot cannot be asked
+        """
+        if slot is None:
+            return []
+        if slot not in self._listed:
+            self._listed[slot] = _list(slot)
+        return self._listed[slot]
+
+    def executables(self, point: base.Point | None = None,
+                    ) -> list[executables_module.Executable]:
+        """Return the deployer's executables, of one point or all.
+
+        :raises easystack_image.exceptions.InvalidHooks: if one cannot be run
+        """
+        return executables_module.find(
+            Path(self._settings.hooks_directory), point)
+
+    def check(self, slot: str | None) -> None:
+        """Find out whether the hooks go together, without running one.
+
+        :raises easystack_image.exceptions.InvalidHooks: if they do not
+        """
+        self.classes(slot)
+        self.executables()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Wait until no hook of an earlier run is at work."""
+        with contextlib.ExitStack() as stack:
+            until = time.monotonic() + _PATIENCE
+            while True:
+                try:
+                    lock = stack.enter_context(self._home.locked(LOCK))
+                    break
+                except exceptions.AlreadyRunning:
+                    if time.monotonic() > until:
+                        raise exceptions.RetryLater(
+                            'a hook of an earlier run is still at work',
+                            base.RETRY) from None
+                    time.sleep(_PACE)
+            yield lock
+
+    def _of_class(self, listed: base.Listed, context: base.Context,
+                  lock: int) -> Callable[[], base.Outcome]:
+        slot = context.slot or context.origin_slot or ''
+
+        def run() -> base.Outcome:
+            ended = leashed.run(
+                [_python(slot), *_RUNNER, 'run', listed.name],
+                listed.timeout, stdin=json.dumps(context.record()),
+                keep=(lock,))
+            outcome = _read(listed, context, ended)
+            return _ignored(outcome, 'it is not required') if (
+                not listed.required) else _forced(
+                    outcome, context, listed.overridable)
+        return run
+
+    def _of_executable(self, executable: executables_module.Executable,
+                       context: base.Context, lock: int,
+                       ) -> Callable[[], base.Outcome]:
+        return lambda: _forced(executables_module.run(
+            executable, context, self._settings.hook_timeout, (lock,)),
+            context, overridable=True)
+
+
+def _python(slot: str) -> str:
+    return str(Path(slot) / 'bin' / 'python')
+
+
+def _list(slot: str) -> list[base.Listed]:
+    has = leashed.run([_python(slot), '-I', '-c', _HAS_HOOKS], _LISTING)
+    if has.code == NONE:
+        # Nor does it have Glance then.
+        return []
+    ended = leashed.run([_python(slot), *_RUNNER, 'list'], _LISTING)
+    try:
+        answer = json.loads(ended.stdout)
+        if 'error' not in answer:
+            return [base.Listed(**record | {
+                'points': tuple(record['points'])})
+                for record in answer['hooks']]
+        reason = answer['error']
+    except (ValueError, KeyError, TypeError):
+        reason = ended.reason or redaction.Redactor()(
+            ended.stderr.strip()[-2000:])
+    raise exceptions.InvalidHooks(f'the hooks in {slot}: {reason}')
+
+
+def _read(listed: base.Listed, context: base.Context, ended: leashed.Ended,
+          ) -> base.Outcome:
+    """Return what a class answered."""
+    failed = base.Outcome(
+        hook=listed.name, point=context.point, state=base.State.FAILED,
+        seconds=ended.seconds, output=ended.stderr.strip())
+    try:
+        answer = json.loads(ended.stdout)
+        return dataclasses.replace(
+            failed, state=base.State(answer['state']),
+            message=str(answer['message']), again=float(answer['again']))
+    except (ValueError, KeyError, TypeError):
+        return dataclasses.replace(failed, message=ended.reason or (
+            f'it ended with {ended.code}, and no answer'))
+
+
+def _forced(outcome: base.Outcome, context: base.Context,
+            overridable: bool) -> base.Outcome:
+    if outcome.hook not in context.forced:
+        return outcome
+    if overridable:
+        return _ignored(outcome, 'the operator forced it')
+    return dataclasses.replace(
+        outcome, message=f'{outcome.message} (it cannot be forced)'
+        if outcome.state is base.State.FAILED else outcome.message)
+
+
+def _ignored(outcome: base.Outcome, reason: str) -> base.Outcome:
+    if outcome.state is base.State.DONE:
+        return outcome
+    return dataclasses.replace(
+        outcome, state=base.State.IGNORED,
+        message=f'{outcome.message} (ignored: {reason})')
+
+
+def _redacted(outcome: base.Outcome, redact: redaction.Redactor,
+              ) -> base.Outcome:
+    if not outcome.point.decides:
+        outcome = _ignored(outcome, 'it is too late to decide')
+    return dataclasses.replace(outcome, message=redact(outcome.message),
+                               output=redact(outcome.output))
+
+
+def _decide(outcome: base.Outcome) -> None:
+    """Raise if a hook said that the upgrade must not go on."""
+    if outcome.state is base.State.FAILED:
+        raise exceptions.HookFailed(
+            f'{outcome.hook} at {outcome.point}: '
+            f'{outcome.message or "it failed"}')
+    if outcome.state is base.State.RETRY:
+        raise exceptions.RetryLater(
+            f'{outcome.hook} at {outcome.point}: {outcome.message}',
+            outcome.again)

@@ -1,0 +1,105 @@
+"""Runs a command for the updater, and ends it with all that it started.
+
+``python -I -S leash.py FD SECONDS COMMAND...``
+
+The command is killed when its time is up, and when the updater dies, however
+it dies: so nothing of an earlier run is at work when the upgrade is resumed.
+FD is one end of a pair of sockets; the updater is gone when nobody has the
+other.  How it went is told there, in a line of JSON::
+
+    {"code": 0}              as subprocess has it: -9 if a signal 9 ended it
+    {"timeout": true}
+    {"error": "Permission denied"}
+
+It is run as a file, and imports no more than the standard library, since it
+starts many times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import contextlib
+import ctypes
+import json
+import os
+from pathlib import Path
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+#: See prctl(2).
+_PR_SET_CHILD_SUBREAPER = 36
+#: Seconds to wait for killed processes before the updater is told all the
+#: same: a disk that hangs may keep them for long.
+_PATIENCE = 10.0
+_PACE = 0.01
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; tell how it went."""
+    fd, timeout, *command = argv
+    # What the command starts, and leaves, becomes a child of this process.
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0,
+                                            0)
+    with socket.socket(fileno=int(fd)) as updater:
+        os.set_inheritable(updater.fileno(), False)
+        try:
+            # The updater's user decided what is run.
+            process = subprocess.Popen(command, process_group=0)  # noqa: S603
+        except OSError as error:
+            _tell(updater, {'error': error.strerror})
+            return 0
+        result = _watch(process, updater, float(timeout))
+        if _end_all(_PATIENCE):
+            _tell(updater, result)
+        else:
+            _tell(updater, result)
+            # As long as this process lives, so does its lock.
+            _end_all(float('inf'))
+    return 0
+
+
+def _watch(process: subprocess.Popen[bytes], updater: socket.socket,
+           timeout: float) -> dict[str, Any]:
+    """Wait until the command ends, its time is up, or the updater dies."""
+    ended = os.pidfd_open(process.pid)
+    try:
+        ready, _, _ = select.select([ended, updater.fileno()], [], [],
+                                    timeout)
+    finally:
+        os.close(ended)
+    if ended in ready:
+        return {'code': process.wait()}
+    return {'timeout': not ready}
+
+
+def _end_all(patience: float) -> bool:
+    """Kill all children, and theirs; tell whether they are gone."""
+    # Of a process that is killed the children come here, in the next round.
+    children = Path(f'/proc/self/task/{os.getpid()}/children')
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        for pid in map(int, children.read_text().split()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            while os.waitpid(-1, os.WNOHANG) != (0, 0):
+                pass
+        except ChildProcessError:
+            return True
+        time.sleep(_PACE)
+    return False
+
+
+def _tell(updater: socket.socket, result: dict[str, Any]) -> None:
+    # Nobody listens any more if the updater died.
+    with contextlib.suppress(OSError):
+        updater.sendall(json.dumps(result).encode() + b'\n')
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))
