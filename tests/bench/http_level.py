@@ -102,17 +102,17 @@ class Service:
     def measure(self, source: sources.Source) -> dict[str, results.Sample]:
         """Upload an image, compare it, download it and delete it."""
         image_id = self._images.create()
-        put = self._measure(
+        upload = self._measure(
             lambda: put(self._glance.port, image_id, source))
         self._check_record(image_id, source)
         # Reads all of it, so the page cache holds it afterwards.
         sources.compare(self._chunks(image_id), source.path)
-        get = self._measure(
+        download = self._measure(
             lambda: sum(sum(map(len, self._chunks(image_id)))
                         for _ in range(results.GETS)))
-        sources.check_length(get.size, results.GETS * source.size)
+        sources.check_length(download.size, results.GETS * source.size)
         self._images.delete(image_id)
-        return {'put': put, 'get': get}
+        return {'put': upload, 'get': download}
 
     def _chunks(self, image_id: str) -> Iterator[memoryview]:
         return _receive(self._glance.port, image_id, self._buffer)

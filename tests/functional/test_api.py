@@ -72,12 +72,13 @@ class TestStates(ApiCase):
     @base.needs_mariadb
     def test_while_it_is_uploaded(self) -> None:
         image_id = self.images.create()
-        data = client.content(1 << 20)
-        connection = self.images.begin_put(image_id, data, 1 << 19)
+        # More than what the content gate looks at before Glance hears of it.
+        data = client.content(4 << 20)
+        connection = self.images.begin_put(image_id, data, 1 << 21)
         try:
             self.images.wait(image_id, status='saving')
             self.check_error(self.patch(image_id), 409, image_id, 'saving')
-            connection.send(data[1 << 19:])
+            connection.send(data[1 << 21:])
             self.assertEqual(204, connection.getresponse().status)
         finally:
             connection.close()

@@ -243,8 +243,8 @@ class TestExport(ExportCase):
             self.assertRaises(requests.RequestException,
                               lambda: answer.content)
         data = self.until_reset()
-        # The header, the first page and the last row.
-        self.assertEqual(102, data.count(b'\r\n'))
+        # The header, the pages before the broken one, and the last row.
+        self.assertIn(data.count(b'\r\n') - 2, range(100, COUNT // 10 + 1))
         self.assertIn(b'"INCOMPLETE: this list was cut short',
                       data.splitlines()[-1])
         self.assertIn('A list of images as CSV was cut short',

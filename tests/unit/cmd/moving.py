@@ -118,7 +118,9 @@ class MovingCase(base.CommandCase):
             ready, _, _ = select.select([process.stderr], [], [], 30)
             line = process.stderr.readline()
             self.assertTrue(ready and line, 'no line of progress')
-            if ' images, ' in line and ': 0/' not in line:
+            # First it may look for what there is to do.
+            if ' images, ' in line and ': 0/' not in line and (
+                    not line.startswith('look: ')):
                 return process
 
 

@@ -20,7 +20,10 @@ class OutputTest(base.Case):
             bar(0, 2 * 1024 * 1024)
             bar(2 * 1024 * 1024, 2 * 1024 * 1024)
             bar.close()
-            shown = os.read(reader, 1000).decode()
+            shown = ''
+            # The terminal hands on each piece when it comes.
+            while '\n' not in shown:
+                shown += os.read(reader, 1000).decode()
         self.assertIn('  0%  0.0 of 2.0 MiB', shown)
         self.assertIn('[' + '#' * 30 + '] 100%  2.0 of 2.0 MiB', shown)
 

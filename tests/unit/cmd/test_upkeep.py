@@ -304,7 +304,7 @@ class CapacityTest(UpkeepCase):
         self.assertNotIn('None', result.output)
 
     def test_nearly_full(self) -> None:
-        for limit, word in ((1, 'nearly'), (100, 'no')):
+        for limit, word in ((0.001, 'nearly'), (100, 'no')):
             self.configure(3, nearly_full=limit)
             rows = self.done('capacity').rows
             self.assertEqual([word] * 4, [row['full'] for row in rows])

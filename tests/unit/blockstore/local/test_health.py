@@ -185,7 +185,7 @@ class DevicesTest(HealthCase):
         usage = os.statvfs(self.devices[0])
         used = usage.f_blocks - usage.f_bfree
         share = 100 * used / (used + usage.f_bavail)
-        self.engine.settings = self.settings(nearly_full=share - 0.5)
+        self.engine.settings = self.settings(nearly_full=share * 0.9)
         self.assertEqual({'nearly-full-device': self.devices}, self.found())
         self.assertIn(f'{share / 100:.0%}', [
             each.message for each in health.assess(self.engine)][0])
