@@ -1,0 +1,20 @@
+"""What is wrong with a deployment, as the release sees it that asks.
+
+With the Python of a slot: these modules know Glance's libraries, and Glance
+where they have to.  They change nothing, and serve nothing; hooks and
+``upgrade check`` ask them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong."""
+
+    #: Whether the release cannot work so, or not as the operator means it.
+    serious: bool
+    #: What is wrong, where, and what to do.
+    text: str

@@ -1,0 +1,113 @@
+"""Whether a release has all parts of the paste pipeline, without serving.
+
+The filters are made, as far as they can be without an application behind
+them; of applications it is only found out whether they are there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import configparser
+import os
+
+from oslo_config import cfg
+
+from easystack_image.ota import checks
+
+#: What Glance's application is called, without its flavor.
+APPLICATION = 'glance-api'
+_FILE = 'glance-api-paste.ini'
+
+
+def findings(conf: cfg.ConfigOpts) -> list[checks.Finding]:
+    """Return what of the pipeline cannot be made.
+
+    :param conf: Glance's global configuration, read already: filters look
+        at it
+    """
+    try:
+        # Registers the options of the group.
+        import glance.common.config  # noqa: F401
+    except ImportError as error:
+        return [checks.Finding(
+            True, f'Glance cannot be imported: {error}; install it beside '
+            'easystack-image')]
+    given = conf.paste_deploy.config_file or _FILE
+    path = given if os.path.isabs(given) else conf.find_file(given)
+    if not path or not os.path.isfile(path):
+        return [checks.Finding(
+            True, f'[paste_deploy] config_file: there is no {given}')]
+    flavor = conf.paste_deploy.flavor or ''
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        with open(path, encoding='utf-8') as file:
+            parser.read_file(file)
+    except (OSError, UnicodeError, configparser.Error) as error:
+        return [checks.Finding(True, f'{path} cannot be read: {error}')]
+    return list(_Walk(parser, path, flavor).run())
+
+
+class _Walk:
+    """Goes through a paste file, from the application on."""
+
+    def __init__(self, parser: configparser.ConfigParser, path: str,
+                 flavor: str) -> None:
+        self._parser = parser
+        self._path = path
+        self._flavor = flavor
+        self._seen: set[tuple[str, bool]] = set()
+
+    def run(self) -> Iterator[checks.Finding]:
+        """Yield what is wrong."""
+        yield from self._application(
+            f'{APPLICATION}-{self._flavor}' if self._flavor else APPLICATION)
+
+    def _application(self, name: str) -> Iterator[checks.Finding]:
+        if (name, False) in self._seen:
+            return
+        self._seen.add((name, False))
+        for kind in ('composite', 'pipeline', 'app'):
+            section = f'{kind}:{name}'
+            if self._parser.has_section(section):
+                if kind == 'app':
+                    yield from self._try(name, is_filter=False)
+                else:
+                    yield from self._parts(section)
+                return
+        yield checks.Finding(
+            True, f'{self._path} has no application "{name}"'
+            + (': see [paste_deploy] flavor'
+               if name.startswith(APPLICATION) else ''))
+
+    def _parts(self, section: str) -> Iterator[checks.Finding]:
+        """Go on with the parts of a composite application, or a pipeline."""
+        values = self._parser[section]
+        # Glance's pipelines are chosen by the flavor.
+        pipeline = values.get('pipeline') or values.get(
+            self._flavor or 'default') or ''
+        *filters, last = pipeline.split() or ['']
+        for name in filters:
+            if (name, True) not in self._seen:
+                self._seen.add((name, True))
+                yield from self._try(name, is_filter=True)
+        for name in (last, *(value for key, value in values.items()
+                             if key.startswith('/'))):
+            if name:
+                yield from self._application(name)
+
+    def _try(self, name: str, is_filter: bool) -> Iterator[checks.Finding]:
+        # Glance brings it.
+        from paste.deploy import loadwsgi
+
+        uri = f'config:{self._path}'
+        try:
+            if is_filter:
+                loadwsgi.loadfilter(uri, name=name)
+            else:
+                loadwsgi.loadcontext(loadwsgi.APP, uri, name=name)
+        except Exception as error:
+            # Whatever it is, it would keep the service from starting.
+            kind = 'filter' if is_filter else 'application'
+            yield checks.Finding(
+                True, f'{kind} "{name}" of {self._path} cannot be made: '
+                f'{type(error).__name__}: {error}')
