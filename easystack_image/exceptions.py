@@ -208,16 +208,12 @@ class InstanceError(OtaError):
     """An instance of the service does not run, or does not do as told."""
 
 
-class CanaryFailed(OtaError):
+class CanaryFailed(UpgradeFailed):
     """A new instance does not do what every user needs it to do."""
 
 
-class Regression(OtaError):
+class Regression(UpgradeFailed):
     """The new release answers worse than the old one did."""
-
-
-class NotOurTurn(OtaError):
-    """Other nodes have to be upgraded first, or are being upgraded."""
 
 
 class HookFailed(OtaError):

@@ -38,11 +38,13 @@ ENTRY_POINTS = (
     ('glance_store.drivers', stores.DRIVER),
     (loading.NAMESPACE, 'local'),
     ('oslo.middleware.healthcheck', 'easystack_block'),
+    ('oslo.middleware.healthcheck', 'easystack_ota'),
     ('oslo.policy.policies', 'easystack_image'),
     ('glance.image_import.plugins', 'easystack_content'),
     ('paste.app_factory', 'easystack_images'),
     *(('paste.filter_factory', f'easystack_{name}') for name in (
-        'api', 'content', 'copies', 'export', 'properties', 'uploads')),
+        'api', 'content', 'copies', 'export', 'ota', 'properties',
+        'uploads')),
 )
 #: Which problems (by the beginnings of their names) each check is about;
 #: what no other names belongs to the first.

@@ -6,6 +6,7 @@ from oslo_config import cfg
 
 from easystack_image.conf import api
 from easystack_image.conf import content
+from easystack_image.conf import ota
 from easystack_image.conf import properties
 from easystack_image.conf import store
 
@@ -19,4 +20,5 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     return [(STORE_GROUP, copy.deepcopy(store.OPTS)),
             (api.GROUP, copy.deepcopy(api.OPTS)),
             (properties.GROUP, copy.deepcopy(properties.OPTS)),
-            (content.GROUP, copy.deepcopy(content.OPTS))]
+            (content.GROUP, copy.deepcopy(content.OPTS)),
+            (ota.GROUP, copy.deepcopy(ota.OPTS))]

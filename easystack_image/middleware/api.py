@@ -67,10 +67,10 @@ class ApiFilter:
         try:
             answer = self._answer(environ, method, accept)
         except exceptions.InvalidRequest as error:
-            answer = _refusal(400, str(error))
+            answer = refusal(400, str(error))
         except Exception:
             LOG.exception('Request %s was not answered', request_id)
-            answer = _refusal(500)
+            answer = refusal(500)
         if answer.code >= 400:
             _shape(answer, accept)
         if method == 'HEAD':
@@ -86,7 +86,7 @@ class ApiFilter:
         query_string = environ.get('QUERY_STRING', '')
         query.check_method(query_string)
         if query.is_lost(query_string, environ.get('REQUEST_URI', '')):
-            return _refusal(414, 'The URL is too long')
+            return refusal(414, 'The URL is too long')
         route = routes.find(path, accept)
         if method in ('POST', 'PATCH', 'PUT') and not routes.is_upload(
                 method, path):
@@ -156,10 +156,10 @@ class ApiFilter:
         try:
             body = input_.take(environ, self._max_body)
         except input_.TooLarge:
-            return _refusal(413, 'The body of the request is larger than '
+            return refusal(413, 'The body of the request is larger than '
                                  f'{self._max_body} bytes')
         except ValueError:
-            return _refusal(400, 'The header Content-Length is no number')
+            return refusal(400, 'The header Content-Length is no number')
         content = bodies.check(body)
         given = environ.get('CONTENT_TYPE', '').partition(';')[0]
         given = given.strip().lower()
@@ -178,7 +178,7 @@ class ApiFilter:
             why_not = shown and states.why_not_modified(shown,
                                                         self._modifiable)
             if why_not:
-                return _refusal(409, why_not)
+                return refusal(409, why_not)
         return wsgi.call(self._app, environ)
 
     def _download(self, environ: wsgi.Environ, path: str) -> wsgi.Answer:
@@ -193,7 +193,7 @@ class ApiFilter:
             return answer
         answer.close()
         LOG.error('%s', lost)
-        return _refusal(404, lost)
+        return refusal(404, lost)
 
     def _look(self, environ: wsgi.Environ, path: str) -> dict[str, Any]:
         """Return what Glance shows of an image, nothing if it says no."""
@@ -240,7 +240,11 @@ def _wants_json(accept: str) -> bool:
         wanted.acceptable_offers(['text/html', 'text/plain']))
 
 
-def _refusal(code: int, message: str = '') -> wsgi.Answer:
+def refusal(code: int, message: str = '') -> wsgi.Answer:
+    """Return an error in the form that all of them have.
+
+    :param message: for the user; without one, there are words for each code
+    """
     body = errors.envelope(code, message)
     answer = wsgi.Answer(f'{code} {errors.title(code)}', [], [])
     answer.replace(body, _JSON)

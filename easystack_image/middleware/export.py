@@ -46,8 +46,6 @@ _JSON = 'application/json'
 KEEP = 'easystack_image.export.keep'
 #: Seconds that the client has to read that the list is cut short.
 _LAST_ROW = 5
-#: Where WebOb keeps what Glance calls ``request.context``.
-_ATTRIBUTES = 'webob.adhoc_attrs'
 
 
 class ExportFilter:
@@ -114,13 +112,13 @@ def _ask(app: wsgi.Application, environ: wsgi.Environ,
     """Ask for a page, for the user of a request."""
     asked = wsgi.subrequest(environ, _PATH, query)
     asked['HTTP_ACCEPT'] = _JSON
-    attributes = asked.get(_ATTRIBUTES, {})
+    attributes = asked.get(wsgi.ATTRIBUTES, {})
     if 'context' in attributes:
         # A fresh one: Glance's check of protected properties adds roles to
         # it, for each property of each image.
         context = copy.copy(attributes['context'])
         context.roles = list(context.roles)
-        asked[_ATTRIBUTES] = {**attributes, 'context': context}
+        asked[wsgi.ATTRIBUTES] = {**attributes, 'context': context}
     return wsgi.call(app, asked)
 
 
@@ -171,7 +169,7 @@ def _body(pages: Iterable[bytes], request_id: str) -> Iterator[bytes]:
 
 
 def _request_id(environ: wsgi.Environ) -> str:
-    context = environ.get(_ATTRIBUTES, {}).get('context')
+    context = wsgi.context_of(environ)
     return getattr(context, 'request_id', None) or 'an unknown request'
 
 

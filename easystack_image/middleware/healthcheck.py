@@ -8,6 +8,7 @@ serves its users away from them.
 
 from __future__ import annotations
 
+import abc
 import logging
 import threading
 import time
@@ -30,8 +31,8 @@ CACHED_FOR = 5.0
 CRITICAL = engine_module.Severity.CRITICAL
 
 
-class BlockHealthcheck(pluginbase.HealthcheckBaseExtension):
-    """Tells whether the stores of this Glance can be used.
+class CachedHealthcheck(pluginbase.HealthcheckBaseExtension, abc.ABC):
+    """Looks once in a while, however often it is asked.
 
     :param oslo_conf: the configuration of the health check's application:
         Glance's, or one that it read with ``oslo_config_project = glance``
@@ -44,11 +45,9 @@ class BlockHealthcheck(pluginbase.HealthcheckBaseExtension):
         self._lock = threading.Lock()
         self._result: pluginbase.HealthcheckResult | None = None
         self._fresh_until = 0.0
-        #: Engines of stores that this process does not run itself.
-        self._engines: dict[str, engine_module.Engine] = {}
 
     def healthcheck(self, server_port: int) -> pluginbase.HealthcheckResult:
-        """Return how the stores are, or were a few seconds ago.
+        """Return what there is to see, or was a few seconds ago.
 
         While one thread looks, the others are told what was seen last.
         """
@@ -62,8 +61,26 @@ class BlockHealthcheck(pluginbase.HealthcheckBaseExtension):
             finally:
                 self._lock.release()
         if self._result is None:
-            raise exceptions.BlockStoreError('the stores were not looked at')
+            raise exceptions.EasystackImageError('nothing was looked at')
         return self._result
+
+    @abc.abstractmethod
+    def _look(self) -> pluginbase.HealthcheckResult:
+        """Return what there is to see."""
+
+
+class BlockHealthcheck(CachedHealthcheck):
+    """Tells whether the stores of this Glance can be used.
+
+    :param oslo_conf: see the base class
+    :param conf: see the base class
+    """
+
+    def __init__(self, oslo_conf: cfg.ConfigOpts,
+                 conf: dict[str, Any]) -> None:
+        super().__init__(oslo_conf, conf)
+        #: Engines of stores that this process does not run itself.
+        self._engines: dict[str, engine_module.Engine] = {}
 
     def _look(self) -> pluginbase.HealthcheckResult:
         problems = [(name, problem) for name in stores.names(self.oslo_conf)

@@ -16,6 +16,8 @@ Environ = dict[str, Any]
 Headers = list[tuple[str, str]]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+#: Where WebOb keeps what Glance calls ``request.context``.
+ATTRIBUTES = 'webob.adhoc_attrs'
 
 
 class Answer:
@@ -147,3 +149,11 @@ def subrequest(environ: Environ, path: str, query_string: str = '',
                   'QUERY_STRING': query_string, 'CONTENT_LENGTH': '0',
                   'wsgi.input': io.BytesIO()})
     return asked
+
+
+def context_of(environ: Environ) -> Any:
+    """Return the context of a request, or None.
+
+    :param environ: what the filter ``context`` of Glance was given
+    """
+    return environ.get(ATTRIBUTES, {}).get('context')

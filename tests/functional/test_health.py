@@ -45,7 +45,8 @@ class HealthCase(base.TestCase):
         glance = self.prepare()
         paste = glance.root / 'etc' / 'paste.ini'
         if detailed:
-            backends = '\nbackends = disable_by_file,easystack_block\n'
+            backends = ('\nbackends = disable_by_file,easystack_block,'
+                        'easystack_ota\n')
             text = paste.read_text()
             self.assertIn(backends, text)
             paste.write_text(text.replace(
@@ -93,7 +94,7 @@ class TestHealthcheck(HealthCase):
         glance = self.start()
         answer = self.ask(glance)
         self.assertEqual(200, answer.status_code, answer.text)
-        self.assertEqual({'detailed': False, 'reasons': [OK, OK]},
+        self.assertEqual({'detailed': False, 'reasons': [OK, OK, OK]},
                          answer.json())
         # Two devices are enough for uploads, and one for downloads.
         with self.away(self.devices[0]):
@@ -103,7 +104,7 @@ class TestHealthcheck(HealthCase):
             self.check_image(self.images.upload(data), data)
             with self.away(self.devices[1]):
                 answer = self.await_code(glance, 503)
-                self.assertEqual([OK, UNAVAILABLE],
+                self.assertEqual([OK, UNAVAILABLE, OK],
                                  answer.json()['reasons'])
                 for accept in ('text/plain', 'text/html', '*/*'):
                     answer = self.await_code(glance, 503, accept=accept)
@@ -121,7 +122,7 @@ class TestHealthcheck(HealthCase):
         with self.away(self.devices[2]):
             answer = self.ask(glance)
         self.assertEqual(200, answer.status_code)
-        _, ours = answer.json()['reasons']
+        _, ours, _ = answer.json()['reasons']
         self.assertEqual(OK, ours['reason'])
         lines = ours['details'].splitlines()
         self.assertEqual(3, len(lines), lines)

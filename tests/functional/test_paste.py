@@ -44,20 +44,21 @@ class TestPaste(base.TestCase):
         ours, theirs = self.sample(), self.theirs()
         self.assertEqual(
             {*theirs.sections(), 'filter:easystack_api',
+             'filter:easystack_ota',
              *(f'filter:{name}' for name in BEHIND_CONTEXT)},
             set(ours.sections()))
         for section in theirs.sections():
             expected = dict(theirs[section])
             if section == 'composite:api':
                 expected = {name: value.replace(
-                    'versionnegotiation ', 'easystack_api versionnegotiation '
-                    ).replace(
+                    'versionnegotiation ', 'easystack_ota easystack_api '
+                    'versionnegotiation ').replace(
                     'context ', f'context {" ".join(BEHIND_CONTEXT)} ')
                     for name, value in expected.items()}
             if section == 'app:apiv2app':
                 expected = {'use': 'egg:easystack-image#easystack_images'}
             if section == 'app:healthcheck':
-                expected['backends'] += ',easystack_block'
+                expected['backends'] += ',easystack_block,easystack_ota'
             self.assertEqual(expected, dict(ours[section]), section)
 
     def test_every_flavor_loads(self) -> None:
@@ -80,8 +81,10 @@ class TestPaste(base.TestCase):
             self.assertIn('Context', shown['chain'][place - 3], flavor)
             self.assertEqual(['UploadsFilter', 'ContentFilter'],
                              shown['chain'][place + 1:place + 3])
-            self.assertEqual(['disable_by_file', 'easystack_block'],
-                             shown['healthcheck'])
+            self.assertEqual(['disable_by_file', 'easystack_block',
+                              'easystack_ota'], shown['healthcheck'])
+            place = shown['chain'].index('OtaFilter')
+            self.assertEqual('ApiFilter', shown['chain'][place + 1])
 
     def load(self, glance: server.Glance, flavor: str) -> dict[str, Any]:
         """Return what stands in a pipeline."""

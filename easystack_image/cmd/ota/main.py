@@ -98,7 +98,7 @@ def _main(argv: Sequence[str] | None) -> int:
         sys.stdout.flush()
         return code
     except (exceptions.Unreachable, exceptions.AlreadyRunning,
-            exceptions.NotOurTurn) as error:
+            exceptions.NotNow) as error:
         output.say(str(error))
         return NOT_NOW
     except BrokenPipeError:

@@ -19,6 +19,9 @@ APPLICATION_VARIABLE = 'EASYSTACK_OTA_APPLICATION'
 #: The number of the worker that answers on the private socket only.
 PRIVATE_WORKER_VARIABLE = 'EASYSTACK_OTA_PRIVATE_WORKER'
 
+#: In the environment of a request that a worker makes of itself: of no user.
+WARMING = 'easystack_image.ota.warming'
+
 #: The first descriptor that is inherited (sd_listen_fds(3)).
 FIRST_FD = 3
 

@@ -117,7 +117,7 @@ def _environ(request: Request) -> dict[str, Any]:
         'wsgi.version': (1, 0), 'wsgi.url_scheme': 'http',
         'wsgi.input': io.BytesIO(), 'wsgi.errors': sys.stderr,
         'wsgi.multithread': True, 'wsgi.multiprocess': True,
-        'wsgi.run_once': False}
+        'wsgi.run_once': False, layout.WARMING: True}
     for name, value in request.headers.items():
         environ['HTTP_' + name.upper().replace('-', '_')] = value
     return environ

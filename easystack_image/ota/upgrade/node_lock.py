@@ -25,7 +25,7 @@ class NodeLock:
     def __enter__(self) -> NodeLock:
         """Wait for our turn.
 
-        :raises easystack_image.exceptions.NotOurTurn: if it does not come
+        :raises easystack_image.exceptions.NotNow: if it does not come
             in time
         """
         raise NotImplementedError
@@ -38,6 +38,6 @@ class NodeLock:
     def check(self) -> None:
         """See that it is still ours.
 
-        :raises easystack_image.exceptions.NotOurTurn: if it was lost
+        :raises easystack_image.exceptions.NotNow: if it was lost
         """
         raise NotImplementedError

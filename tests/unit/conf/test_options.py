@@ -16,6 +16,7 @@ import testtools
 from easystack_image.conf import api
 from easystack_image.conf import content
 from easystack_image.conf import opts
+from easystack_image.conf import ota
 from easystack_image.conf import properties
 from easystack_image.conf import store
 
@@ -82,12 +83,20 @@ CONTENT_OPTIONS = [
     ('drain_size', types.Integer, 64, 0, 1048576),
     ('drain_time', types.Integer, 10, 0, 600),
 ]
+OTA_OPTIONS = [
+    ('name_release', types.Boolean, True, None, None),
+    ('state_directory', types.String, '/var/lib/easystack-image/ota', None,
+     None),
+    ('other_nodes', types.List, [], None, None),
+    ('other_nodes_timeout', types.Integer, 2, 1, 30),
+]
 #: All options, by group.
 GROUPS = {
     opts.STORE_GROUP: (store.OPTS, OPTIONS),
     api.GROUP: (api.OPTS, API_OPTIONS),
     properties.GROUP: (properties.OPTS, PROPERTIES_OPTIONS),
     content.GROUP: (content.OPTS, CONTENT_OPTIONS),
+    ota.GROUP: (ota.OPTS, OTA_OPTIONS),
 }
 ALL = [opt for listed, _ in GROUPS.values() for opt in listed]
 
@@ -177,7 +186,7 @@ class GeneratorTest(testtools.TestCase):
         sample = self.generate()
         for name, kind, default, low, high in (
                 *OPTIONS, *API_OPTIONS, *PROPERTIES_OPTIONS,
-                *CONTENT_OPTIONS):
+                *CONTENT_OPTIONS, *OTA_OPTIONS):
             shown = (','.join(default) if kind in (types.List, types.Dict)
                      else str(default).lower())
             shown = f' {shown}'.rstrip()

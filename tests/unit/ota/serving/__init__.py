@@ -1,0 +1,1 @@
+"""Instances, what is counted of them, and what is seen of them."""
