@@ -102,3 +102,19 @@ class Count(columns.FormattableColumn[Any]):
     def machine_readable(self) -> int:
         """Return how many there are."""
         return int(self._value[0])
+
+
+class Versions(columns.FormattableColumn[Any]):
+    """Versions of a format, or how many there are of each."""
+
+    def human_readable(self) -> str:
+        """Return them in words, '' for what nobody looked at."""
+        if isinstance(self._value, dict):
+            return ', '.join(f'{count} of {version}' for version, count
+                             in sorted(self._value.items())) or 'none'
+        return ', '.join(map(str, self._value or ()))
+
+    def machine_readable(self) -> Any:
+        """Return a list of versions, or counts by versions, or None."""
+        return (list(self._value) if isinstance(self._value, tuple)
+                else self._value)

@@ -7,6 +7,7 @@ import argparse
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore import loading
 from easystack_image.blockstore.local import engine as local_engine
+from easystack_image.blockstore.local import formats
 from easystack_image.blockstore.local import membership
 from easystack_image.blockstore.local import provision
 from easystack_image.blockstore.local import roster
@@ -78,6 +79,33 @@ class DeviceList(_DeviceCommand):
     def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
         """List them."""
         return table(self.engine())
+
+
+class DeviceFormats(base.ListCommand):
+    """Show which formats of devices and copies this release knows.
+
+    Upgrades compare that with the other release, so that each can read what
+    there is, and what the other writes.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        """Add the arguments."""
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument('--scan', action='store_true',
+                            help='Look at all copies, and show how many have '
+                                 'each format.')
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> base.Table:
+        """List them."""
+        self.check_local(self.make_engine())
+        options = self.store_app.store_options
+        counts = (formats.found(options['devices'], options['io_timeout'])
+                  if parsed_args.scan else {})
+        return ('format', 'reads', 'writes', 'found'), [
+            (each.kind, columns.Versions(each.reads), each.writes,
+             columns.Versions(counts.get(each.kind))) for each
+            in formats.KNOWN]
 
 
 class DeviceInit(_DeviceCommand):
@@ -290,6 +318,7 @@ class DeviceReplace(plans.MovingCommand, base.LongCommand):
 COMMANDS = {
     'device add': DeviceAdd,
     'device drain': DeviceDrain,
+    'device formats': DeviceFormats,
     'device init': DeviceInit,
     'device list': DeviceList,
     'device remove': DeviceRemove,

@@ -50,10 +50,12 @@ def _parser() -> argparse.ArgumentParser:
             f'--{name.replace("_", "-")}', metavar='VALUE',
             help=f'Instead of {name} in the configuration.')
     from easystack_image.cmd.ota import client
+    from easystack_image.cmd.ota import hooks
     from easystack_image.cmd.ota import releases
 
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     client.add(commands)
+    hooks.add(commands)
     releases.add(commands)
     return parser
 

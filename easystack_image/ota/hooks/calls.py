@@ -20,24 +20,24 @@ from easystack_image.ota import settings as settings_module
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import executables as executables_module
 from easystack_image.ota.hooks import leashed
+from easystack_image.ota.hooks import listing
 from easystack_image.ota.hooks import redaction
 
-LOCK = 'hooks'
-#: Seconds that the list of a slot's hooks may take: a first start is slow.
-_LISTING = 300.0
 #: Seconds to wait for hooks of an updater that was killed, and between looks.
 _PATIENCE, _PACE = 30.0, 0.1
-#: What Python exits with if a slot has no hooks at all.
-NONE = 69
-_RUNNER = ('-I', '-m', 'easystack_image.ota.hooks')
-#: What a slot is asked first: Python exits with 1 for many reasons.
-_HAS_HOOKS = f"""\
-import sys
-try:
-    import stevedore, easystack_image.ota.hooks
-except ModuleNotFoundError:
-    sys.exit({NONE})
-"""
+
+
+def glance_files(settings: settings_module.Settings,
+                 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return Glance's configuration files and directories.
+
+    As the service reads them: see glance/common/wsgi_app.py.
+    """
+    path = Path(settings.config_file)
+    more = path.with_name('glance-image-import.conf')
+    directory = Path(f'{path}.d')
+    return ((str(more), str(path)) if more.exists() else (str(path),),
+            (str(directory),) if directory.is_dir() else ())
 
 
 class HookCaller:
@@ -53,7 +53,7 @@ class HookCaller:
         self._settings = settings
         self._report = report or (lambda outcome: None)
         self._home = home.Home(Path(settings.state_directory))
-        self._listed: dict[str, list[base.Listed]] = {}
+        self._listing = listing.Listing(self._home)
 
     def run(self, point: base.Point, context: base.Context,
             ) -> list[base.Outcome]:
@@ -95,11 +95,7 @@ class HookCaller:
         :raises easystack_image.exceptions.InvalidHooks: if they do not go
             together, or the slot cannot be asked
         """
-        if slot is None:
-            return []
-        if slot not in self._listed:
-            self._listed[slot] = _list(slot)
-        return self._listed[slot]
+        return [] if slot is None else self._listing.of(slot)
 
     def executables(self, point: base.Point | None = None,
                     ) -> list[executables_module.Executable]:
@@ -125,7 +121,8 @@ class HookCaller:
             until = time.monotonic() + _PATIENCE
             while True:
                 try:
-                    lock = stack.enter_context(self._home.locked(LOCK))
+                    lock = stack.enter_context(
+                        self._home.locked(listing.DIRECTORY))
                     break
                 except exceptions.AlreadyRunning:
                     if time.monotonic() > until:
@@ -141,7 +138,7 @@ class HookCaller:
 
         def run() -> base.Outcome:
             ended = leashed.run(
-                [_python(slot), *_RUNNER, 'run', listed.name],
+                [listing.python(slot), *listing.RUNNER, 'run', listed.name],
                 listed.timeout, stdin=json.dumps(context.record()),
                 keep=(lock,))
             outcome = _read(listed, context, ended)
@@ -156,29 +153,6 @@ class HookCaller:
         return lambda: _forced(executables_module.run(
             executable, context, self._settings.hook_timeout, (lock,)),
             context, overridable=True)
-
-
-def _python(slot: str) -> str:
-    return str(Path(slot) / 'bin' / 'python')
-
-
-def _list(slot: str) -> list[base.Listed]:
-    has = leashed.run([_python(slot), '-I', '-c', _HAS_HOOKS], _LISTING)
-    if has.code == NONE:
-        # Nor does it have Glance then.
-        return []
-    ended = leashed.run([_python(slot), *_RUNNER, 'list'], _LISTING)
-    try:
-        answer = json.loads(ended.stdout)
-        if 'error' not in answer:
-            return [base.Listed(**record | {
-                'points': tuple(record['points'])})
-                for record in answer['hooks']]
-        reason = answer['error']
-    except (ValueError, KeyError, TypeError):
-        reason = ended.reason or redaction.Redactor()(
-            ended.stderr.strip()[-2000:])
-    raise exceptions.InvalidHooks(f'the hooks in {slot}: {reason}')
 
 
 def _read(listed: base.Listed, context: base.Context, ended: leashed.Ended,

@@ -14,7 +14,6 @@ import inspect
 import math
 
 import stevedore
-from stevedore import extension
 
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base
@@ -24,11 +23,15 @@ NAMESPACE = 'easystack_image.ota_hooks'
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """A class, and the name and package of its entry point."""
+    """A class, and the name of its entry point."""
 
     name: str
     kind: type[base.Hook]
-    package: str = ''
+
+    @property
+    def package(self) -> str:
+        """The Python package that it comes with."""
+        return self.kind.__module__.partition('.')[0]
 
     def listed(self) -> base.Listed:
         """Return what the updater has to know."""
@@ -51,13 +54,8 @@ def load() -> list[Found]:
 
     manager: stevedore.ExtensionManager[base.Hook] = (
         stevedore.ExtensionManager(NAMESPACE, on_load_failure_callback=fail))
-    return in_order([Found(each.name, each.plugin, _package(each))
-                     for each in manager.extensions])
-
-
-def _package(found: extension.Extension[base.Hook]) -> str:
-    distribution = found.entry_point.dist
-    return distribution.name if distribution else ''
+    return in_order(Found(each.name, each.plugin)
+                    for each in manager.extensions)
 
 
 def in_order(found: Iterable[Found]) -> list[Found]:
@@ -71,8 +69,8 @@ def in_order(found: Iterable[Found]) -> list[Found]:
         if each.name in hooks:
             raise exceptions.InvalidHooks(
                 f'two hooks have the name {each.name}: those of '
-                f'{hooks[each.name].package or "?"} and '
-                f'{each.package or "?"}; remove one of the packages')
+                f'{hooks[each.name].package} and {each.package}; remove one '
+                'of the packages')
         hooks[each.name] = each
     sorter = graphlib.TopologicalSorter(_predecessors(hooks))
     try:

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 DRIVERS = 'glance_store.drivers'
 ENGINES = 'easystack_image.block_engines'
+HOOKS = 'easystack_image.ota_hooks'
 OPTIONS = 'oslo.config.opts'
 PLUGINS = 'glance.image_import.plugins'
 SCRIPTS = 'console_scripts'
@@ -46,6 +47,11 @@ class EntryPointsTest(testtools.TestCase):
         self.assertEqual(
             {(DRIVERS, 'easystack_block'), (ENGINES, 'ceph'),
              (ENGINES, 'local'),
+             *((HOOKS, name) for name in (
+                 'configuration', 'copies', 'database-check',
+                 'database-contract', 'database-expand', 'database-migrate',
+                 'disk-space', 'notification', 'policy', 'replica-format',
+                 'upgrade-check')),
              (OPTIONS, 'easystack_image'),
              ('oslo.middleware.healthcheck', 'easystack_block'),
              ('oslo.middleware.healthcheck', 'easystack_ota'),

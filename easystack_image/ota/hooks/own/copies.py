@@ -1,0 +1,147 @@
+"""Whether the images are safe, and the other release can read them.
+
+The copies are the block store's business: its own command is asked, with the
+Python of a slot, as an operator would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import json
+from typing import Any
+
+from oslo_config import cfg
+
+from easystack_image import exceptions
+from easystack_image.conf import stores
+from easystack_image.ota.hooks import base
+from easystack_image.ota.hooks.own import programs
+
+_MANAGE = 'easystack-image-manage'
+#: What it exits with: see easystack_image/cmd/base.py.
+_NOT_GOOD = 3
+#: Images that are named in a message.
+_NAMED = 3
+_LOCAL = 'local'
+_HOUR = 3600.0
+
+
+def _stores(context: base.Context) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the stores whose copies we look after, and their options."""
+    conf = cfg.ConfigOpts()
+    try:
+        conf([], project='glance', prog='glance-api',
+             default_config_files=list(context.config_files),
+             default_config_dirs=list(context.config_dirs))
+        for name in stores.names(conf):
+            options = stores.options(conf, name)
+            # Ceph looks after its own: "upgrade check" asks it how it is.
+            if options['engine'] == _LOCAL:
+                yield name, options
+    except (cfg.Error, OSError, UnicodeError) as error:
+        raise exceptions.HookFailed(
+            f'the configuration cannot be read: {error}') from None
+
+
+def _ask(context: base.Context, slot: str, store: str, *arguments: str,
+         ) -> list[dict[str, Any]]:
+    """Return what ``easystack-image-manage`` of a slot prints as JSON."""
+    done = programs.run(
+        slot, _MANAGE, *programs.configuration(context), f'--store={store}',
+        *arguments, '-f', 'json')
+    if done.returncode not in (0, _NOT_GOOD):
+        raise exceptions.HookFailed(
+            f'{_MANAGE} {" ".join(arguments)} failed: '
+            f'{programs.last_words(done)}')
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return rows
+
+
+class Copies(base.Hook):
+    """Refuse to upgrade while images have fewer copies than min_copies.
+
+    Who upgrades then stakes the last copies on software that is new here.
+    """
+
+    name = 'copies'
+    points = ('at-preflight', 'at-check')
+    timeout = _HOUR
+    overridable = True
+    after = ('replica-format',)
+
+    def run(self, context: base.Context) -> str | None:
+        """See the base class."""
+        found = []
+        for store, options in _stores(context):
+            lacking = [row for row in _ask(
+                context, programs.slot(context), store, 'copies', 'list',
+                '--lacking') if row['copies'] < options['min_copies']]
+            if lacking:
+                names = ', '.join(row['image'] for row in lacking[:_NAMED])
+                found.append(
+                    f'{len(lacking)} images of store {store} have fewer '
+                    f'than {options["min_copies"]} copies ({names}'
+                    f'{", ..." if len(lacking) > _NAMED else ""}): run '
+                    f'"{_MANAGE} --store {store} repair" first')
+        if found:
+            raise exceptions.HookFailed('; '.join(found))
+        return None
+
+
+class ReplicaFormat(base.Hook):
+    """See that each release can read what the other writes to devices."""
+
+    name = 'replica-format'
+    points = ('at-check',)
+    timeout = 6 * _HOUR
+    after = ('configuration',)
+
+    def run(self, context: base.Context) -> str | None:
+        """See the base class."""
+        for store, _ in _stores(context):
+            for target in _ask(context, programs.slot(context), store,
+                               'device', 'formats'):
+                self._check(context, store, target)
+        return None
+
+    def _check(self, context: base.Context, store: str,
+               target: dict[str, Any]) -> None:
+        """Compare one format."""
+        kind, reads = target['format'], set(target['reads'])
+        found = _origin(context, store, kind)
+        before: set[int] = set(found['reads']) if found else set()
+        if not found or not before <= reads:
+            # Nobody knows without a look which of them are there.
+            there = _found(context, store, kind)
+            if not there <= reads:
+                raise exceptions.HookFailed(
+                    f'release {context.target} does not read format '
+                    f'{_list(there - reads)} of {kind} that store {store} '
+                    f'has; it reads {_list(reads)}')
+        if found and target['writes'] not in before:
+            raise exceptions.HookFailed(
+                f'release {context.target} writes format '
+                f'{target["writes"]} of {kind}, which release '
+                f'{context.origin} does not read: there would be no way '
+                'back. A release in between has to read both')
+
+
+def _origin(context: base.Context, store: str, kind: str,
+            ) -> dict[str, Any] | None:
+    """Return what the release before knows of a format, if it can tell."""
+    if context.origin_slot is None:
+        return None
+    rows = _ask(context, context.origin_slot, store, 'device', 'formats')
+    return next((row for row in rows if row['format'] == kind), None)
+
+
+def _found(context: base.Context, store: str, kind: str) -> set[int]:
+    """Return the versions that the devices have."""
+    rows = _ask(context, programs.slot(context), store, 'device', 'formats',
+                '--scan')
+    return {int(version) for row in rows if row['format'] == kind
+            for version in row['found'] or ()}
+
+
+def _list(versions: set[int]) -> str:
+    return ', '.join(map(str, sorted(versions)))

@@ -1,0 +1,49 @@
+"""Running programs of the slot, with Glance's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import subprocess
+import sys
+
+from easystack_image import exceptions
+from easystack_image.ota.hooks import base
+
+
+def slot(context: base.Context) -> str:
+    """Return the slot whose Python runs this hook."""
+    return context.slot or context.origin_slot or sys.prefix
+
+
+def configuration(context: base.Context) -> list[str]:
+    """Return how programs are told Glance's configuration."""
+    return [*(f'--config-file={path}' for path in context.config_files),
+            *(f'--config-dir={path}' for path in context.config_dirs)]
+
+
+def run(directory: str, name: str, *arguments: str,
+        ) -> subprocess.CompletedProcess[str]:
+    """Run a program of a slot to its end; the operator sees what it says.
+
+    How long it may take is the hook's time.
+
+    :param directory: the slot
+    :raises easystack_image.exceptions.HookFailed: if it is not there
+    """
+    path = Path(directory) / 'bin' / name
+    try:
+        done = subprocess.run(  # noqa: S603  # of the release, and no shell
+            [path, *arguments], stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors='replace')
+    except OSError as error:
+        raise exceptions.HookFailed(
+            f'{path} cannot be run: {error.strerror}') from None
+    sys.stderr.write(done.stdout + done.stderr)
+    return done
+
+
+def last_words(done: subprocess.CompletedProcess[str]) -> str:
+    """Return the last line that a program said, where errors come first."""
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()
+             if line.strip()]
+    return lines[-1] if lines else f'exit code {done.returncode}'

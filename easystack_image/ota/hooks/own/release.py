@@ -1,0 +1,110 @@
+"""Whether a release can serve here: its checks, options, pipeline, policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import json
+
+from oslo_config import cfg
+
+from easystack_image import exceptions
+from easystack_image.ota import checks
+from easystack_image.ota.checks import configuration
+from easystack_image.ota.checks import pipelines
+from easystack_image.ota.checks import policy
+from easystack_image.ota.hooks import base
+from easystack_image.ota.hooks.own import programs
+
+_STATUS = 'easystack-image-status'
+_WARNING, _FAILURE = 1, 2
+#: Checks of ``upgrade check`` that are about what an upgrade does itself:
+#: before it, the database is not as the new release needs it.
+_OTHERS = ('Database',)
+
+
+class Configuration(base.Hook):
+    """See whether the release understands Glance's configuration files.
+
+    The paste pipeline is made, too, as far as it can be without serving.
+    """
+
+    name = 'configuration'
+    points = ('at-check',)
+    overridable = True
+
+    def run(self, context: base.Context) -> str | None:
+        """See the base class."""
+        found = configuration.findings(context.config_files,
+                                       context.config_dirs)
+        if not any(each.serious for each in found):
+            found += pipelines.findings(_read(context))
+        return _judge(found)
+
+
+class Policy(base.Hook):
+    """Compare the policy files with the rules of the release."""
+
+    name = 'policy'
+    points = ('at-check',)
+    after = ('configuration',)
+    overridable = True
+
+    def run(self, context: base.Context) -> str | None:
+        """See the base class."""
+        return _judge(policy.findings(_read(context)))
+
+
+class UpgradeCheck(base.Hook):
+    """Run "easystack-image-status upgrade check" of the release."""
+
+    name = 'upgrade-check'
+    points = ('at-check',)
+    after = ('configuration', 'policy', 'replica-format')
+    overridable = True
+
+    def run(self, context: base.Context) -> str | None:
+        """See the base class."""
+        done = programs.run(
+            programs.slot(context), _STATUS,
+            *programs.configuration(context), 'upgrade', 'check', '--json')
+        try:
+            results = json.loads(done.stdout.strip().splitlines()[-1])
+            found = [checks.Finding(each['result'] >= _FAILURE,
+                                    f'{each["check"]}: {each["details"]}')
+                     for each in results['checks']
+                     if each['result'] >= _WARNING
+                     and not each['check'].startswith(_OTHERS)]
+        except (IndexError, KeyError, TypeError, ValueError):
+            raise exceptions.HookFailed(
+                f'{_STATUS} failed: {programs.last_words(done)}') from None
+        return _judge(found)
+
+
+def _read(context: base.Context) -> cfg.ConfigOpts:
+    """Read Glance's configuration, in this process, as Glance does."""
+    try:
+        from glance.common import config as glance_config
+    except ImportError as error:
+        raise exceptions.HookFailed(
+            f'Glance cannot be imported: {error}; the release is broken, or '
+            'its Python is not the one that it was built for') from None
+    glance_config.set_config_defaults()
+    try:
+        cfg.CONF([], project='glance', prog='glance-api',
+                 default_config_files=list(context.config_files),
+                 default_config_dirs=list(context.config_dirs))
+    except (cfg.Error, OSError, UnicodeError) as error:
+        raise exceptions.HookFailed(
+            f'the configuration cannot be read: {error}') from None
+    return cfg.CONF
+
+
+def _judge(found: Sequence[checks.Finding]) -> str | None:
+    """Return what is to be looked at.
+
+    :raises easystack_image.exceptions.HookFailed: if something is serious
+    """
+    serious = [each.text for each in found if each.serious]
+    if serious:
+        raise exceptions.HookFailed('; '.join(serious))
+    return '; '.join(each.text for each in found) or None
