@@ -1,0 +1,196 @@
+"""A machine that serves images, and gets its releases over the air."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import signal
+import subprocess
+import threading
+from types import TracebackType
+from typing import Any
+
+from easystack_image.ota import settings
+from easystack_image.ota.serving import command
+from easystack_image.ota.serving import holder as holder_module
+from easystack_image.ota.serving import instance as instance_module
+from easystack_image.ota.serving import launcher as launcher_module
+from easystack_image.ota.serving import warmth
+from tests.functional import configuration
+from tests.functional import processes
+from tests.functional import server
+from tests.ota import load
+from tests.ota import releases
+
+PROCESSES, THREADS = 2, 8
+#: Seconds that Glance may take to load, on a busy machine.
+PATIENCE = 180.0
+#: What each worker asks itself before it serves.
+_WARMING = ['/', '/v2/images?limit=1', '/v2/schemas/image']
+
+
+class Site:
+    """The configuration of Glance, its database and devices, and slots.
+
+    :param root: an existing directory, with a short path: sockets are in it
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.port = processes.free_port()
+        self.glance = server.Glance(
+            root, [server.block_store('copies', server.make_devices(root))],
+            database=server.MariaDB(), pipelines=releases.paste(),
+            port=self.port)
+        self.slots_directory = root / 'opt'
+        self.run_directory = root / 'run'
+        self.config_file = root / 'ota.conf'
+
+    def prepare(self, publisher: releases.Publisher | None = None,
+                **options: object) -> None:
+        """Write all configuration, and lay out database and devices.
+
+        :param publisher: where releases come from
+        :param options: more of the updater's
+        """
+        self.glance.prepare()
+        self.glance.init_devices()
+        given: dict[str, object] = {
+            'state_directory': self.root / 'state',
+            'slots_directory': self.slots_directory,
+            'run_directory': self.run_directory,
+            'uv': processes.script('uv'),
+            'listen': f'127.0.0.1:{self.port}',
+            'config_file': self.glance.config_file,
+            'processes': PROCESSES, 'threads': THREADS}
+        if publisher:
+            given |= {'repository': publisher.url,
+                      'trusted_root': publisher.trusted_root}
+        configuration.write(self.config_file,
+                            {settings.GROUP: given | options})
+
+    def ota(self, *arguments: object, accept: tuple[int, ...] = (0,),
+            timeout: float = 600) -> str:
+        """Call the updater, as this machine's operator."""
+        return releases.ota('--config-file', self.config_file, *arguments,
+                            accept=accept, timeout=timeout)
+
+    def build_slot(self, archive: Path) -> Path:
+        """Install a release in a slot; return its path."""
+        found = json.loads(self.ota('slots', 'build', archive, '-f', 'json'))
+        return Path(found['path'])
+
+    @property
+    def service(self) -> command.Service:
+        """What the instances serve."""
+        return command.Service(
+            processes=PROCESSES, threads=THREADS, environment={
+                'OS_GLANCE_CONFIG_DIR': str(self.glance.config_file.parent)})
+
+
+class Holding:
+    """The holder of a site, in a thread; a context manager.
+
+    Its instances are killed at the end.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._holder = holder_module.Holder(
+            site.run_directory, holder_module.bind('127.0.0.1', site.port),
+            site.service)
+        self._thread = threading.Thread(target=self._holder.run)
+        self.launcher = launcher_module.HolderLauncher(site.run_directory,
+                                                       PROCESSES)
+
+    def __enter__(self) -> Holding:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._holder.end()
+        self._thread.join()
+        self._holder.close()
+
+    def start(self, name: str, slot: Path) -> instance_module.Instance:
+        """Start an instance that waits at its gate."""
+        return self.launcher.start(name, slot)
+
+    def wait(self, instance: instance_module.Instance) -> None:
+        """Wait until an instance is warm."""
+        try:
+            processes.poll(lambda: instance.loaded, f'the application of '
+                           f'{instance.name}', PATIENCE)
+            warmth.ask(instance.place, [
+                warmth.Request(path) for path in _WARMING])
+            processes.poll(lambda: len(warmth.results(
+                instance.place)) == PROCESSES, f'warm workers of '
+                f'{instance.name}', PATIENCE)
+        except TimeoutError as error:
+            raise processes.ProcessFailed(
+                f'{error}:\n{self.log(instance.name)}') from None
+        warmth.forget(instance.place)
+
+    def leave(self, instance: instance_module.Instance) -> None:
+        """Have an instance end when all it is at is answered."""
+        self.launcher.forget(instance.name)
+        instance.leave()
+
+    def names(self) -> list[str]:
+        """Return the names of the instances that have not ended."""
+        return [each.name for each in self.launcher.list()]
+
+    def log(self, name: str) -> str:
+        """Return the end of the log of an instance."""
+        path = self._site.run_directory / 'logs' / f'{name}.log'
+        return path.read_text(errors='replace')[-4000:]
+
+
+class Loading:
+    """A load on a service, in a process of its own; a context manager.
+
+    :param port: where the service listens
+    :param record: the file that gets the answers
+    """
+
+    def __init__(self, port: int, record: Path) -> None:
+        self._command = [processes.script('python'), '-m', 'tests.ota.load',
+                         str(port), str(record)]
+        self._record = record
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Loading:
+        self._process = subprocess.Popen(
+            self._command, env=processes.environment(), cwd=processes.ROOT,
+            stdout=subprocess.PIPE, text=True)
+        if not self._process.stdout or (
+                self._process.stdout.readline() != 'ready\n'):
+            self._process.kill()
+            self._process.wait()
+            raise processes.ProcessFailed(f'no load: {self.answers()[-1:]}')
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None,
+                 error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        process = self._process
+        if process and process.poll() is None:
+            process.send_signal(signal.SIGTERM if kind is None
+                                else signal.SIGKILL)
+            try:
+                process.wait(load.TIMEOUT + PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+        if process and process.stdout:
+            process.stdout.close()
+
+    def answers(self) -> list[load.Answer]:
+        """Return all answers so far."""
+        return load.read(self._record)
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Return what went wrong so far."""
+        return [vars(answer) for answer in self.answers()
+                if answer.outcome != 'ok']
