@@ -248,12 +248,11 @@ class Load:
                          check=check)
 
     def _put_long(self) -> None:
-        """An upload of known length that goes on over hand-overs."""
-        total = _STEPS * _PIECE
-        self._put_steps('long-put', self._steps(_STEPS), total)
+        """Upload slowly, with a known length, over hand-overs."""
+        self._put_steps('long-put', self._steps(_STEPS), _STEPS * _PIECE)
 
     def _put_endless(self) -> None:
-        """One in chunks that ends when all the others have."""
+        """Upload in chunks until all the others have ended."""
         self._put_steps('endless-put', self._steps(None), 0)
 
     def _put_steps(self, kind: str, steps: Iterator[bytes],
@@ -285,8 +284,7 @@ class Load:
 
 
 class _Pieces:
-    """Bytes in pieces, so that they are sent in chunks; any number of times.
-    """
+    """Bytes in pieces, to be sent in chunks, any number of times."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

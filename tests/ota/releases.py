@@ -215,9 +215,9 @@ class Publisher:
             ota('release', 'key', self._keys / name)
         people = ','.join(f'{self._keys / name}.pub' for name in (
             'anna', 'berta', 'carla'))
-        roles = {role: f'2:{people}' for role in repositories.OFFLINE} | {
-            role: f'1:{self._keys / "online"}.pub'
-            for role in repositories.ONLINE}
+        online = self._keys / 'online.pub'
+        roles = dict.fromkeys(repositories.OFFLINE, f'2:{people}') | (
+            dict.fromkeys(repositories.ONLINE, f'1:{online}'))
         ota('release', 'init', self.repository, *(
             f'--role={role}={holders}' for role, holders in roles.items()))
         self._sign_and_publish()

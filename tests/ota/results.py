@@ -119,7 +119,7 @@ class Run:
             'before': _plain(times(self.answers, self.before)),
             'during': _plain(times(self.answers, self.during)),
             'p99_ratio': self.ratios(),
-            'reasons': [dict(kind=answer.kind, reason=answer.reason)
+            'reasons': [{'kind': answer.kind, 'reason': answer.reason}
                         for answer in self.answers
                         if answer.outcome != 'ok'][:20]}
 

@@ -1,7 +1,8 @@
 """A WSGI application that takes its time, and tells who answers.
 
-``GET /?SECONDS`` answers after a while; anything with a body is read to its
-end, and answered with the number of its bytes.
+``GET /?SECONDS`` answers after a while, ``GET /many`` with more than sockets
+take at once; anything with a body is read to its end, and answered with the
+number of its bytes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import time
 from typing import Any
 
 BLOCK = 1 << 16
+#: Bytes of a long answer.
+MANY = 32 << 20
 
 
 def application(environ: dict[str, Any],
@@ -24,4 +27,6 @@ def application(environ: dict[str, Any],
     instance = os.path.basename(os.environ['EASYSTACK_OTA_INSTANCE'])
     start_response('200 OK', [('Content-Type', 'text/plain'),
                               ('X-Instance', instance)])
+    if environ['PATH_INFO'] == '/many':
+        return [bytes(MANY)]
     return [str(size).encode()]

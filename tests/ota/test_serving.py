@@ -25,9 +25,10 @@ from easystack_image.ota.serving import instance as instance_module
 from easystack_image.ota.serving import launcher as launcher_module
 from easystack_image.ota.serving import warmth
 from tests.functional import processes
+from tests.ota import slow_app
 
 SLOT = Path(sys.prefix).resolve()
-PROCESSES = 2
+PROCESSES, THREADS = 2, 2
 TIMEOUT = 20.0
 
 
@@ -103,7 +104,7 @@ class ServingCase(testtools.TestCase):
         listener = holder_module.bind('127.0.0.1', 0)
         self.port: int = listener.getsockname()[1]
         self.service = command.Service(
-            self.application, PROCESSES, 2,
+            self.application, PROCESSES, THREADS,
             # Where the application above is: no slot holds the tests.
             environment={'PYTHONPATH': str(processes.ROOT)})
         self.holder = holder_module.Holder(self.run_directory, listener,
@@ -244,6 +245,26 @@ class TestHandover(ServingCase):
             answer = connection.getresponse()
             self.assertEqual(b'%d' % (20 << 16), answer.read())
             self.assertEqual('old', answer.headers['X-Instance'])
+
+
+    def test_slow_readers(self) -> None:
+        """Each thread of each worker waits for one when it has to leave."""
+        old, new = self.serve('old'), self.start('new')
+        with contextlib.ExitStack() as stack:
+            readers = []
+            for _ in range(PROCESSES * THREADS):
+                connection = stack.enter_context(contextlib.closing(
+                    http.client.HTTPConnection('127.0.0.1', self.port,
+                                               timeout=TIMEOUT)))
+                connection.request('GET', '/many')
+                readers.append(connection.getresponse())
+            self.assertEqual(len(readers), old.in_flight())
+            new.serve(TIMEOUT)
+            self.leave(old)
+            time.sleep(0.5)
+            sizes = [len(reader.read()) for reader in readers]
+        self.assertEqual([slow_app.MANY] * len(readers), sizes)
+        processes.poll(lambda: self.names() == ['new'], 'the end of old')
 
 
 class TestDeaths(ServingCase):

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 import importlib
 import os
 from pathlib import Path
+import signal
+import threading
 import time
 from typing import Any
 
@@ -22,6 +24,8 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 #: Seconds between two looks at the gate.
 _PACE = 0.01
+#: By which uWSGI's master tells a worker to end when all is answered.
+_LEAVE = signal.SIGHUP
 
 
 def load(name: str) -> Application:
@@ -52,7 +56,28 @@ def wait_at_gate(place: layout.Place, application: Application,
         time.sleep(_PACE)
 
 
+def take_signals_elsewhere() -> None:
+    """Have a thread of its own interrupted when this worker is told to end.
+
+    It would be uWSGI's first thread, which serves requests as the others do;
+    if it waits for a slow reader just then, poll(2) ends early, and uWSGI
+    takes that for a failure and cuts the answer.  Whatever this thread
+    starts from now on leaves the signal to that thread, too.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, {_LEAVE})
+    threading.Thread(target=_wait_for_signals, daemon=True,
+                     name='easystack-image-signals').start()
+
+
+def _wait_for_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {_LEAVE})
+    while True:
+        # uWSGI's handler, which is none of Python's, runs meanwhile.
+        signal.pause()
+
+
 def _start() -> Application:
+    take_signals_elsewhere()
     # Exists only in a process of uWSGI.
     import uwsgi
 
