@@ -43,7 +43,7 @@ from easystack_image.policies import ota as rules
 
 LOG = logging.getLogger(__name__)
 
-HEADER = 'X-Easystack-Image-Release'
+HEADER = layout.RELEASE_HEADER
 PATH = '/easystack/ota'
 #: What Glance shows everybody whom it knows, without asking its database.
 _SMALL = '/v2/schemas/image'

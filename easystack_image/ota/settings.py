@@ -24,8 +24,10 @@ MIB = 1024 * 1024
 SCHEMES = ('https', 'http', 'file')
 
 
-def _option(default: object, help: str, **limits: object) -> Any:
-    return dataclasses.field(default=default,
+def _option(default: object, help: str, secret: bool = False,
+            **limits: object) -> Any:
+    # What may hold a password is not shown by mistake.
+    return dataclasses.field(default=default, repr=not secret,
                              metadata={'help': help, **limits})
 
 
@@ -129,6 +131,48 @@ class Settings:
     notify_url: str = _option(
         '', 'A URL (https or http) that is told in a POST, as JSON, when an '
         'upgrade begins, serves, and ends. Default: only syslog is told.')
+    canary_credentials: str = _option(
+        '', 'A file that only its owner may read, with what Keystone wants '
+        'to know of the user that tries a new release, see the '
+        'documentation. Without one, no token is sent: for a Glance without '
+        'Keystone.')
+    canary_size: int = _option(
+        16, 'The size of the image that a new release has to keep, before '
+        'it takes over, in MiB.', min=1, max=1024 * 1024)
+    canary_timeout: float = _option(
+        120.0, 'Seconds that all of that may take.', min=1.0, max=86400.0)
+    watch_errors: float = _option(
+        1.0, 'Percentage points by which the share of failed requests may '
+        'be above that of the old release, before it is rolled back to.',
+        min=0.0, max=100.0)
+    watch_slower: float = _option(
+        2.0, 'How many times as long the 99th percentile of the time to the '
+        'first byte may be, before the old release is rolled back to.',
+        min=1.0, max=1000.0)
+    watch_slack: float = _option(
+        0.1, 'Seconds that it may be longer by in any case.',
+        min=0.0, max=600.0)
+    watch_requests: int = _option(
+        200, 'How many requests it takes to judge a release.',
+        min=10, max=1000000)
+    coordination_url: str = _option(
+        '', 'Where the nodes agree on who is upgraded: a URL for tooz, such '
+        'as mysql://user:password@host/database, the same on all nodes. '
+        'Default: this is the only node.', secret=True)
+    nodes: str = _option(
+        '', 'The URLs of the image service on all nodes, such as '
+        'http://10.0.0.11:9292, separated by blanks, in the order in which '
+        'they are to be upgraded. Default: in any order.')
+    node_url: str = _option(
+        '', 'Which of them is this one.')
+    node_timeout: float = _option(
+        3600.0, 'Seconds to wait for the turn of this node.',
+        min=0.0, max=30 * 86400.0)
+    aside: float = _option(
+        0.0, 'Seconds that load balancers have to notice that the node is '
+        'being upgraded, before the new release takes over: their health '
+        'check fails meanwhile, if other nodes serve. 0: they need not know.',
+        min=0.0, max=1800.0)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -140,6 +184,10 @@ class Settings:
                              'in it: releases are signed, and no secret')
         if self.proxy:
             _check_url('proxy', self.proxy, ('http', 'https'))
+        if self.nodes and self.node_url not in self.nodes.split():
+            raise _wrong('node_url', 'is none of the nodes')
+        if self.coordination_url and '://' not in self.coordination_url:
+            raise _wrong('coordination_url', 'is no URL')
         if self.notify_url:
             # Those of chat rooms may have a query.
             _check_url('notify_url', self.notify_url.partition('?')[0],

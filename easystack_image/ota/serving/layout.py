@@ -22,6 +22,9 @@ PRIVATE_WORKER_VARIABLE = 'EASYSTACK_OTA_PRIVATE_WORKER'
 #: In the environment of a request that a worker makes of itself: of no user.
 WARMING = 'easystack_image.ota.warming'
 
+#: In each answer, with the version of the release.
+RELEASE_HEADER = 'X-Easystack-Image-Release'
+
 #: The first descriptor that is inherited (sd_listen_fds(3)).
 FIRST_FD = 3
 

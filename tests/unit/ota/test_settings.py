@@ -17,7 +17,10 @@ NAMES = {'repository', 'channel', 'trusted_root', 'state_directory',
          'launcher', 'listen', 'application', 'config_file', 'uwsgi_file',
          'processes', 'threads', 'warm_paths', 'start_timeout', 'soak',
          'drain_timeout', 'retry_limit', 'hooks_directory', 'hook_timeout',
-         'notify_url'}
+         'notify_url', 'canary_credentials', 'canary_size',
+         'canary_timeout', 'watch_errors', 'watch_slower', 'watch_slack',
+         'watch_requests', 'coordination_url', 'nodes', 'node_url',
+         'node_timeout', 'aside'}
 
 
 class SettingsTest(base.Case):

@@ -1,0 +1,67 @@
+"""Asking one instance, over its private socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+import contextlib
+import http.client
+import socket
+import time
+from typing import Any
+
+from easystack_image.ota.serving import layout
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__('localhost', timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock: Any = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """Makes requests of an instance, all of them within a time.
+
+    :param place: the directory of the instance
+    :param timeout: seconds for all requests together
+    :param headers: of each request
+    """
+
+    def __init__(self, place: layout.Place, timeout: float,
+                 headers: Mapping[str, str]) -> None:
+        self._path = str(place.private)
+        self._deadline = time.monotonic() + timeout
+        self._headers = dict(headers)
+
+    def left(self) -> float:
+        """Return how many seconds are left.
+
+        :raises TimeoutError: if there are none
+        """
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError('it takes too long')
+        return left
+
+    @contextlib.contextmanager
+    def ask(self, method: str, path: str,
+            body: bytes | Iterable[bytes] | None = None,
+            headers: Mapping[str, str] | None = None,
+            ) -> Any:
+        """Make a request; yield the answer, its body unread.
+
+        :param body: what is no bytes is sent in chunks
+        :raises OSError: or http.client.HTTPException, if there is no answer
+        """
+        connection = _Connection(self._path, self.left())
+        with contextlib.closing(connection):
+            connection.request(method, path, body,
+                               {**self._headers, **(headers or {})})
+            yield connection.getresponse()
