@@ -192,6 +192,10 @@ class NotNow(OtaError):
     """An upgrade cannot go on at this moment; what it did is kept."""
 
 
+class NotOurTurn(NotNow):
+    """Other nodes have to be upgraded first, or are being upgraded."""
+
+
 class RollbackAsked(OtaError):
     """Somebody wants an upgrade that is under way to be rolled back."""
 

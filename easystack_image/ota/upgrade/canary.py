@@ -22,6 +22,7 @@ from typing import Any
 from urllib import parse
 
 from easystack_image import exceptions
+from easystack_image.ota import settings as settings_module
 from easystack_image.ota.serving import instance as instances
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import private
@@ -53,6 +54,17 @@ class CanarySettings:
     credentials: Path | None = None
     release: str = ''
     timeout: float = 120.0
+
+
+def configured(found: settings_module.Settings,
+               release: str = '') -> CanarySettings:
+    """Return what the configuration says.
+
+    :param release: the version that the instance should be of
+    """
+    return CanarySettings(
+        Path(found.canary_credentials) if found.canary_credentials else None,
+        release, found.canary_timeout)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

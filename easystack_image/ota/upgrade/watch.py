@@ -14,6 +14,7 @@ import dataclasses
 import time
 
 from easystack_image import exceptions
+from easystack_image.ota import settings as settings_module
 from easystack_image.ota.serving import counts
 from easystack_image.ota.serving import layout
 
@@ -41,6 +42,12 @@ class Limits:
     slower: float = 2.0
     slack: float = 0.1
     requests: int = 200
+
+
+def configured(found: settings_module.Settings) -> Limits:
+    """Return what the configuration says."""
+    return Limits(found.watch_errors / 100, found.watch_slower,
+                  found.watch_slack, found.watch_requests)
 
 
 class Watch:
