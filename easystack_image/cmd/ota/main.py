@@ -51,11 +51,15 @@ def _parser() -> argparse.ArgumentParser:
             help=f'Instead of {name} in the configuration.')
     from easystack_image.cmd.ota import client
     from easystack_image.cmd.ota import hooks
+    from easystack_image.cmd.ota import hold
     from easystack_image.cmd.ota import releases
+    from easystack_image.cmd.ota import upgrade
 
     commands = parser.add_subparsers(required=True, metavar='COMMAND')
     client.add(commands)
     hooks.add(commands)
+    upgrade.add(commands)
+    hold.add(commands)
     releases.add(commands)
     return parser
 
@@ -67,7 +71,7 @@ def _run(arguments: argparse.Namespace) -> int:
         code: int = arguments.release(arguments)
         return code
     given = {name: getattr(arguments, name) for name in (
-        *_OVERRIDES, 'keep_slots') if hasattr(arguments, name)}
+        *_OVERRIDES, 'keep_slots', 'listen') if hasattr(arguments, name)}
     path = arguments.config_file
     if path is None and not settings.FILE.exists():
         found = settings.Settings(**{

@@ -96,3 +96,13 @@ def save(home: homes.Home, memory: Memory) -> None:
         indent=1).encode() + b'\n'
     with home.directory('') as fd:
         fsio.replace_file(NAME, data, fd)
+
+
+def raise_floor(home: homes.Home, number: int) -> None:
+    """Have no release below a number installed here, ever again.
+
+    :raises easystack_image.exceptions.AlreadyRunning: if another process has
+        the updater's directory
+    """
+    with home.locked():
+        save(home, load(home).learn(0, number, {}))

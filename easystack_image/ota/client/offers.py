@@ -29,12 +29,13 @@ def judge(index: indexes.Index, memory: memories.Memory,
 
     :param installed: the release that is in use here, if there is one
     """
-    return [Offer(each, _refusal(each, memory, installed))
+    return [Offer(each, refusal(each, memory, installed))
             for each in reversed(index.releases)]
 
 
-def _refusal(release: declarations.Declaration, memory: memories.Memory,
-             installed: declarations.Declaration | None) -> str:
+def refusal(release: declarations.Declaration, memory: memories.Memory,
+            installed: declarations.Declaration | None) -> str:
+    """Return why a release must not be installed here, or ''."""
     if release.number in memory.revoked:
         return f'it is revoked: {memory.revoked[release.number]}'
     if release.number < memory.floor:

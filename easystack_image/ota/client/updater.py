@@ -111,9 +111,7 @@ class Client:
 
     def raise_floor(self, number: int) -> None:
         """Have no release below a number installed here, ever again."""
-        with self._home.locked():
-            memories.save(self._home, memories.load(self._home).learn(
-                0, number, {}))
+        memories.raise_floor(self._home, number)
 
     @contextlib.contextmanager
     def _session(self) -> Iterator[tuple[Updater, indexes.Index]]:

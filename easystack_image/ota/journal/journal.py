@@ -17,7 +17,7 @@ To do an upgrade, or go on with it, which only one process at a time can::
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import time
 from typing import Any
@@ -90,6 +90,11 @@ class Writer:
         if self._upgrades and self._upgrades[-1].outcome is None:
             return self._upgrades[-1]
         return None
+
+    @property
+    def upgrades(self) -> Sequence[Upgrade]:
+        """All upgrades, the oldest first."""
+        return self._upgrades
 
     def open(self, kind: Kind, origin: str | None, target: str,
              **details: Any) -> Upgrade:

@@ -165,6 +165,13 @@ class Slots:
             with self._home.directory('') as fd:
                 fsio.replace_link(f'{GENERATIONS}/{number}', CURRENT, fd)
 
+    def deselect(self) -> None:
+        """Have no slot be the current one, as before the first, durably."""
+        with self._home.locked(), self._home.directory('') as fd:
+            if fsio.exists(CURRENT, fd):
+                fsio.unlink(CURRENT, fd)
+                fsio.fsync(fd)
+
     def collect(self, keep: int) -> list[str]:
         """Remove old slots, and what was left unfinished.
 

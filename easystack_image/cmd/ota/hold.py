@@ -1,0 +1,61 @@
+"""``hold``: keeps the listening socket, where systemd does not."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+import signal
+import sys
+import threading
+
+from easystack_image import exceptions
+from easystack_image.cmd.ota import output
+from easystack_image.ota import settings
+from easystack_image.ota.serving import boot
+from easystack_image.ota.serving import holder
+from easystack_image.ota.upgrade import tools
+
+LOG = logging.getLogger(__name__)
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
+        ) -> None:
+    """Add the command."""
+    help = ('Keep the listening socket, and the instances of the service on '
+            'it, until told to end by SIGTERM. The current release is started '
+            'first.')
+    hold = commands.add_parser('hold', help=help, description=help)
+    hold.add_argument('--listen', metavar='HOST:PORT',
+                      help='Instead of listen in the configuration.')
+    hold.set_defaults(run=run_hold)
+
+
+def run_hold(arguments: argparse.Namespace,
+             found: settings.Settings) -> int:
+    """Hold."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO,
+                        format='%(asctime)s %(levelname)s %(message)s')
+    host, _, port = found.listen.rpartition(':')
+    kept = holder.Holder(Path(found.run_directory),
+                         holder.bind(host.strip('[]'), int(port)),
+                         tools.service(found))
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, kept.end)
+        threading.Thread(target=_boot, args=(found,), daemon=True).start()
+        kept.run()
+    finally:
+        kept.close()
+    return 0
+
+
+def _boot(found: settings.Settings) -> None:
+    """Have the current release serve, if there is one."""
+    try:
+        made = tools.make(found, output.say)
+        slot = made.slots.current()
+        if slot is not None:
+            boot.boot(made.launcher, slot, found.start_timeout)
+    except exceptions.EasystackImageError as error:
+        LOG.error('The current release does not serve: %s', error)

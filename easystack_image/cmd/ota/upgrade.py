@@ -1,0 +1,169 @@
+"""``install``, ``upgrade``, ``rollback``, ``resume`` and ``status``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+import sys
+import time
+from typing import Any
+
+from easystack_image.cmd.ota import output
+from easystack_image.ota import settings
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Outcome
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.upgrade import beginning
+from easystack_image.ota.upgrade import machine
+from easystack_image.ota.upgrade import plans
+from easystack_image.ota.upgrade import returning
+from easystack_image.ota.upgrade import state
+from easystack_image.ota.upgrade import tools
+
+_FAILED = 1
+_Commands = Any
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
+        ) -> None:
+    """Add the commands."""
+    for kind, help in (
+            (Kind.INSTALL, 'Install the first release, and have it serve.'),
+            (Kind.UPGRADE, 'Have another release serve, without users '
+                           'noticing.')):
+        parser = commands.add_parser(kind, help=help, description=help)
+        parser.set_defaults(run=run_begin, kind=kind)
+        _add_order(parser)
+        output.add_format(parser)
+    for name, function, help in (
+            ('rollback', run_rollback,
+             'Go back to the release before: from an upgrade that did not '
+             'end, or after one.'),
+            ('resume', run_resume,
+             'Go on with an upgrade, or a rollback, that did not end.'),
+            ('status', run_status,
+             'Show what serves, and how far an upgrade is.')):
+        parser = commands.add_parser(name, help=help, description=help)
+        parser.set_defaults(run=function)
+        output.add_format(parser)
+
+
+def _add_order(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        'version', nargs='?', metavar='VERSION',
+        help='Default: the newest that the channel offers.')
+    which.add_argument(
+        '--archive', type=Path, metavar='FILE',
+        help='One that was downloaded before; nothing is asked of the '
+             'repository.')
+    parser.add_argument(
+        '--until', type=Step, choices=plans.ALL, metavar='STEP',
+        help='Stop after a step: ' + ', '.join(plans.ALL) + '. "resume" '
+             'goes on, "rollback" goes back.')
+    parser.add_argument(
+        '--soak', type=_seconds, metavar='SECONDS', dest='soak_seconds',
+        help='Instead of soak in the configuration.')
+    parser.add_argument(
+        '--drain-timeout', type=_seconds, metavar='SECONDS',
+        dest='drain_seconds',
+        help='Instead of drain_timeout in the configuration.')
+    parser.add_argument(
+        '--force', action='append', default=[], metavar='HOOK',
+        help='Go on although this hook fails, if it can be overridden. May '
+             'be given more than once.')
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float('inf'):
+        raise ValueError(text)
+    return seconds
+
+
+def _tools(found: settings.Settings) -> tools.Tools:
+    return tools.make(found, output.say)
+
+
+def run_begin(arguments: argparse.Namespace,
+              found: settings.Settings) -> int:
+    """Install or upgrade."""
+    bar = output.Bar(sys.stderr)
+    try:
+        result = beginning.begin(_tools(found), beginning.Order(
+            arguments.kind, arguments.version, arguments.archive,
+            arguments.until, tuple(arguments.force), arguments.soak_seconds,
+            arguments.drain_seconds), bar)
+    finally:
+        bar.close()
+    return _show(arguments, result, 'there is nothing newer than what is '
+                                    'installed')
+
+
+def run_rollback(arguments: argparse.Namespace,
+                 found: settings.Settings) -> int:
+    """Go back."""
+    result = returning.roll_back(_tools(found))
+    _show(arguments, result, '')
+    wanted = {Outcome.COMMITTED} if result.kind is Kind.ROLLBACK else {
+        Outcome.ROLLED_BACK, Outcome.ABANDONED}
+    return 0 if result.outcome in wanted else _FAILED
+
+
+def run_resume(arguments: argparse.Namespace,
+               found: settings.Settings) -> int:
+    """Go on."""
+    return _show(arguments, machine.resume(_tools(found)),
+                 'there is nothing to go on with')
+
+
+def _show(arguments: argparse.Namespace, result: machine.Result | None,
+          nothing: str) -> int:
+    """Print how it ended; return the exit code."""
+    if result is None:
+        output.say(nothing)
+        output.record(arguments, {'outcome': None})
+        return 0
+    output.record(arguments, dataclasses.asdict(result))
+    return 0 if result.outcome in (None, Outcome.COMMITTED) else _FAILED
+
+
+def run_status(arguments: argparse.Namespace,
+               found: settings.Settings) -> int:
+    """Show what there is."""
+    status = state.read(_tools(found))
+    if arguments.format == 'json':
+        output.record(arguments, status)
+        return 0
+    current = status['current'] or {}
+    output.record(arguments, {
+        'release': current.get('version'), 'floor': status['floor'],
+        'slots': status['slots']})
+    if status['error']:
+        output.say(status['error'])
+    else:
+        _lines()
+        output.table(arguments, ('instance', 'release', 'role', 'pid',
+                                 'in flight'), [
+            tuple(each.values()) for each in status['instances']])
+    if status['upgrade']:
+        _show_upgrade(arguments, status['upgrade'])
+    return 0
+
+
+def _show_upgrade(arguments: argparse.Namespace,
+                  upgrade: dict[str, Any]) -> None:
+    _lines()
+    output.record(arguments, {name: upgrade[name] for name in (
+        'kind', 'origin', 'target', 'outcome', 'advice')})
+    _lines()
+    output.table(arguments, ('step', 'state', 'began', 'seconds', 'reason'), [
+        (step['step'], step['event'], step['began'] and time.strftime(
+            '%Y-%m-%dT%H:%M:%SZ', time.gmtime(step['began'])),
+         None if step['seconds'] is None else f'{step["seconds"]:.1f}',
+         step['reason']) for step in upgrade['steps']])
+
+
+def _lines() -> None:
+    sys.stdout.write('\n')

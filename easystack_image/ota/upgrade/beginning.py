@@ -1,0 +1,153 @@
+"""Beginning an upgrade: which release, and whether it may be installed."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image.ota.client import downloads
+from easystack_image.ota.client import memory as memories
+from easystack_image.ota.client import offers
+from easystack_image.ota.client import updater
+from easystack_image.ota.journal import journal as journals
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.release import archive as archives
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.slots import slots as slots_module
+from easystack_image.ota.upgrade import machine
+from easystack_image.ota.upgrade import tools as tools_module
+from easystack_image.ota.upgrade import work as works
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What an operator asks for.
+
+    :param kind: an installation, or an upgrade
+    :param version: None for the newest that the channel offers
+    :param archive: a file that was downloaded, or None
+    :param until: the step after which to stop
+    :param forced: hooks whose failure the operator overrides
+    :param soak: seconds, None for what is configured
+    :param drain_timeout: seconds, None for what is configured
+    """
+
+    kind: Kind
+    version: str | None = None
+    archive: Path | None = None
+    until: Step | None = None
+    forced: tuple[str, ...] = ()
+    soak: float | None = None
+    drain_timeout: float | None = None
+
+    def options(self, tools: tools_module.Tools) -> dict[str, Any]:
+        """Return what whoever goes on with it has to know."""
+        settings = tools.settings
+        return {
+            'forced': list(self.forced),
+            'soak': settings.soak if self.soak is None else self.soak,
+            'drain_timeout': settings.drain_timeout if (
+                self.drain_timeout is None) else self.drain_timeout}
+
+
+def begin(tools: tools_module.Tools, order: Order,
+          progress: downloads.Progress) -> machine.Result | None:
+    """Install, or upgrade.
+
+    :param progress: hears how far a download is
+    :returns: None if there is nothing newer than what is installed
+    :raises easystack_image.exceptions.OtaError: if it must not be, or could
+        neither be done nor be rolled back
+    """
+    with tools.writer() as writer:
+        _refuse_unfinished(writer)
+        current = tools.slots.current()
+        _check_kind(order.kind, current)
+        installed = current.release if current else None
+        chosen = _choose(tools, order, installed, progress)
+        if chosen is None:
+            return None
+        release, path = chosen
+        _check_release(release, installed)
+        upgrade = writer.open(
+            order.kind, installed.version if installed else None,
+            release.version, **order.options(tools), archive=path and str(
+                path), archive_bytes=sum(
+                    file.size for file in release.files.values()))
+        return machine.Machine(works.Work(tools, writer, upgrade),
+                               order.until).run()
+
+
+def _refuse_unfinished(writer: journals.Writer) -> None:
+    upgrade = writer.unfinished
+    if upgrade is not None:
+        raise exceptions.JournalError(
+            f'the {upgrade.kind} to {upgrade.target} did not end: "resume" '
+            'it, or "rollback", first')
+
+
+def _check_kind(kind: Kind, current: slots_module.Slot | None) -> None:
+    if kind is Kind.INSTALL and current is not None:
+        raise exceptions.RefusedRelease(
+            f'{current.release} is installed: "upgrade" it')
+    if kind is Kind.UPGRADE and current is None:
+        raise exceptions.RefusedRelease(
+            'nothing is installed here: "install" comes first')
+
+
+def _check_release(release: declarations.Declaration,
+                   installed: declarations.Declaration | None) -> None:
+    if installed is None:
+        return
+    if release.version == installed.version:
+        raise exceptions.RefusedRelease(f'{release} is installed already')
+    if release.number < installed.number:
+        raise exceptions.RefusedRelease(
+            f'{release} is older than {installed}, which is installed: to go '
+            'back is a "rollback"')
+
+
+_Chosen = tuple[declarations.Declaration, Path | None]
+
+
+def _choose(tools: tools_module.Tools, order: Order,
+            installed: declarations.Declaration | None,
+            progress: downloads.Progress) -> _Chosen | None:
+    if order.archive is not None:
+        return _from_archive(tools, order.archive, installed)
+    client = updater.Client(tools.settings, installed)
+    status = tools.patiently(client.check)
+    release = status.next if order.version is None else offers.choose(
+        status.offers, order.version, installed)
+    if release is None:
+        return None
+    slot = tools.slots.get(release.version)
+    if slot is not None and slot.release == release:
+        return release, None
+    path = tools.patiently(
+        lambda: client.download(release.version, progress))
+    return release, path
+
+
+def _from_archive(tools: tools_module.Tools, path: Path,
+                  installed: declarations.Declaration | None) -> _Chosen:
+    """Return what is in a file that was downloaded, and verified then.
+
+    :raises easystack_image.exceptions.RefusedRelease: if it was not
+    """
+    path = path.resolve()
+    downloaded = (tools.home.path / updater.DOWNLOADS).resolve()
+    if path.parent != downloaded:
+        raise exceptions.RefusedRelease(
+            f'{path} is not in {downloaded}, so nobody knows whether it was '
+            'signed: get it with "download". repository may be the URL of a '
+            'folder on a USB stick (file://...)')
+    release = archives.inspect(path)
+    refusal = offers.refusal(release, memories.load(tools.home), installed)
+    if refusal:
+        raise exceptions.RefusedRelease(
+            f'release {release} must not be installed: {refusal}')
+    return release, path

@@ -1,0 +1,202 @@
+"""The instances of the service, as an upgrade sees and moves them.
+
+Nothing is remembered here: which there are is asked of the launcher, and
+whether one takes requests is said by its gate.  All may be done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+import time
+
+from easystack_image import exceptions
+from easystack_image.ota.serving import instance as instance_module
+from easystack_image.ota.serving import launcher as launcher_module
+from easystack_image.ota.serving import layout
+from easystack_image.ota.serving import warmth
+
+#: Seconds between two looks.
+_PACE = 0.05
+#: How often an instance may end while it starts.  Once may be bad luck; a
+#: release that cannot be loaded ends each time.
+_ENDS = 3
+#: Tells one set of warming requests from the next.
+_SET = 'X-Easystack-Warm'
+
+
+class Fleet:
+    """The instances.
+
+    :param launcher: who starts them
+    :param processes: how many workers each has on the shared socket
+    :param warm_paths: what each worker is asked before it serves
+    :param start_timeout: seconds that one may take to start
+    :param pause: sleeps, or raises what has to interrupt any waiting
+    """
+
+    def __init__(self, launcher: launcher_module.Launcher, processes: int,
+                 warm_paths: Sequence[str], start_timeout: float,
+                 pause: Callable[[float], None] = time.sleep) -> None:
+        self.launcher = launcher
+        self._processes = processes
+        self._warm_paths = warm_paths
+        self._timeout = start_timeout
+        self._pause = pause
+
+    def of(self, slot: Path) -> list[str]:
+        """Return the names of the instances of a slot.
+
+        :raises InstanceError: if the launcher does not answer
+        """
+        return [each.name for each in self.launcher.list()
+                if each.slot == slot]
+
+    def of_others(self, slot: Path) -> list[str]:
+        """Return the names of the instances of all other slots."""
+        return [each.name for each in self.launcher.list()
+                if each.slot != slot]
+
+    def serving(self, slot: Path) -> list[str]:
+        """Return the names of those of a slot that take requests."""
+        return [name for name in self.of(slot) if self.is_open(name)]
+
+    def alive(self, slot: Path) -> list[str]:
+        """Return the names of those of a slot that take requests now.
+
+        One that died takes some time until it does so again.
+        """
+        return [each.name for each in self.launcher.list()
+                if each.slot == slot and each.pid is not None
+                and self.is_open(each.name)]
+
+    def is_open(self, name: str) -> bool:
+        """Whether an instance takes requests, or will when it has loaded."""
+        return self.launcher.instance(name).place.gate.exists()
+
+    def bring_up(self, name: str, slot: Path) -> instance_module.Instance:
+        """Start an instance; return when all its workers are warm.
+
+        Its gate stays as it is: it takes no requests of users yet.
+
+        :raises UpgradeFailed: if it cannot be loaded, or not in time
+        :raises InstanceError: if it cannot be started
+        """
+        instance = self.launcher.start(name, slot)
+        if self.is_open(name):
+            return instance
+        self._warm(instance.place)
+        deadline = time.monotonic() + self._timeout
+        pids: list[int | None] = []
+        while not self._is_warm(instance):
+            pid = self._pid(name)
+            if not pids or pids[-1] != pid:
+                pids.append(pid)
+            if pids.count(None) >= _ENDS:
+                raise exceptions.UpgradeFailed(
+                    f'instance {name} ends each time that it is started; '
+                    'its log says why')
+            if time.monotonic() > deadline:
+                raise exceptions.UpgradeFailed(
+                    f'instance {name} has not started within '
+                    f'{self._timeout:g} s; its log may say why')
+            self._pause(_PACE)
+        self._check_warmth(instance.place)
+        return instance
+
+    def _warm(self, place: layout.Place) -> None:
+        for path in place.path.glob(f'{layout.WARM}.[0-9]*'):
+            # Of workers that may be dead.
+            path.unlink(missing_ok=True)
+        warmth.ask(place, [warmth.Request(path, {_SET: f'{time.time_ns()}'})
+                           for path in self._warm_paths])
+
+    def _is_warm(self, instance: instance_module.Instance) -> bool:
+        return instance.loaded and (
+            len(warmth.results(instance.place)) >= self._processes)
+
+    def _check_warmth(self, place: layout.Place) -> None:
+        found = warmth.results(place)
+        warmth.forget(place)
+        for worker, answers in sorted(found.items()):
+            for path, answer in zip(self._warm_paths, answers, strict=False):
+                if not answer[:1].isdigit():
+                    raise exceptions.UpgradeFailed(
+                        f'instance {place.name}, asked for {path} before it '
+                        f'serves, fails in worker {worker}: {answer}')
+
+    def _pid(self, name: str) -> int | None:
+        return next((each.pid for each in self.launcher.list()
+                     if each.name == name), None)
+
+    def pids(self, name: str) -> list[int]:
+        """Return who an instance is: its master and its workers.
+
+        As long as they are the same, nothing of it has died.
+
+        :raises InstanceError: if it does not answer
+        """
+        return [self._pid(name) or 0,
+                *(worker.pid for worker in
+                  self.launcher.instance(name).workers())]
+
+    def open(self, name: str) -> None:
+        """Let an instance take requests; return when all its workers do.
+
+        It may be one that has died, and is started again just now.
+
+        :raises InstanceError: if it does not in time
+        """
+        instance = self.launcher.instance(name)
+        deadline = time.monotonic() + self._timeout
+        while True:
+            try:
+                instance.serve(max(0.0, deadline - time.monotonic()))
+                return
+            except exceptions.InstanceError:
+                if time.monotonic() > deadline:
+                    raise
+            self._pause(_PACE)
+
+    def claim(self, name: str, slot: Path) -> None:
+        """Have an instance serve on that perhaps was about to be let go.
+
+        :raises InstanceError: if it does not
+        """
+        self.launcher.start(name, slot)
+        self.open(name)
+
+    def let_go(self, name: str) -> None:
+        """Have an instance take no more requests, and end.
+
+        Nothing that it is at is cut: it is killed only if it never took a
+        request.
+
+        :raises InstanceError: if the launcher does not answer
+        """
+        # First, or it would be started again when it has ended.
+        self.launcher.forget(name)
+        instance = self.launcher.instance(name)
+        if not self.is_open(name) and _never_served(instance):
+            self.launcher.stop(name)
+            return
+        try:
+            instance.leave()
+        except exceptions.InstanceError:
+            # Nobody reads what its master should do.  It is dead, and its
+            # workers may be at something yet; or it has only just begun to
+            # start, with its gate shut.
+            if self._pid(name) is not None:
+                self.launcher.stop(name)
+
+
+def _never_served(instance: instance_module.Instance) -> bool:
+    """Whether no worker can have a request.
+
+    One that was told to leave does not answer, and may have some.
+    """
+    try:
+        return not any(worker.accepting or worker.busy
+                       for worker in instance.workers())
+    except exceptions.InstanceError:
+        return False

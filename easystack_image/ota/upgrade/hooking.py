@@ -1,0 +1,77 @@
+"""Running the hooks of an upgrade, and waiting for those that ask for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from easystack_image import exceptions
+from easystack_image.ota.hooks import base
+from easystack_image.ota.hooks import calls
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.upgrade import work as works
+
+
+class Hooks:
+    """The hooks of one upgrade.
+
+    :param work: the upgrade
+    """
+
+    def __init__(self, work: works.Work) -> None:
+        self._work = work
+        self._caller = calls.HookCaller(work.settings, self._report)
+
+    def _report(self, outcome: base.Outcome) -> None:
+        if outcome.message:
+            self._work.say(f'{outcome.hook}: {outcome.message}')
+
+    def run(self, point: base.Point, step: Step, reason: str = '') -> None:
+        """Run the hooks of a point, as often as they ask for within a limit.
+
+        :param step: to which the point belongs
+        :param reason: why it is rolled back, if it is
+        :raises easystack_image.exceptions.HookFailed: if one failed
+        :raises easystack_image.exceptions.NotNow: if one asks for more time
+            than there is
+        :raises easystack_image.exceptions.RollbackAsked: if a rollback is
+            wanted meanwhile
+        """
+        limit = self._work.settings.retry_limit
+        waited = 0.0
+        while True:
+            try:
+                self._caller.run(point, self.context(point, step, reason))
+                return
+            except exceptions.RetryLater as later:
+                waited += later.seconds
+                if waited > limit:
+                    raise exceptions.NotNow(
+                        f'{later}; that took more than {limit:g} s: resume '
+                        'the upgrade later') from None
+                self._work.say(f'{later}; once more in {later.seconds:g} s')
+                self._work.tools.pause(later.seconds)
+
+    def context(self, point: base.Point, step: Step,
+                reason: str = '') -> base.Context:
+        """Return what hooks are told."""
+        work = self._work
+        upgrade = work.upgrade
+        target = work.slots.get(upgrade.target)
+        origin = work.slots.get(upgrade.origin) if upgrade.origin else None
+        configured = Path(work.settings.config_file)
+        more = Path(f'{configured}.d')
+        release = target.release if target else None
+        return base.Context(
+            point=point, kind=upgrade.kind, origin=upgrade.origin,
+            target=upgrade.target,
+            origin_slot=str(origin.path) if origin else None,
+            slot=str(target.path) if target else None,
+            attempt=max(1, upgrade.begun(step)),
+            config_files=(str(configured),),
+            config_dirs=(str(more),) if more.is_dir() else (),
+            state_directory=work.settings.state_directory,
+            slots_directory=work.settings.slots_directory,
+            phases=tuple(map(str, work.phases)) if release else (),
+            forced=tuple(work.options.get('forced', ())),
+            archive_bytes=work.options.get('archive_bytes', 0),
+            reason=reason)

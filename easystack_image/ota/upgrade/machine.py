@@ -1,0 +1,180 @@
+"""Goes from step to step, and back if one fails.
+
+Whatever is done is in the journal before and after: a process that is killed
+anywhere leaves an upgrade with which another one goes on (:func:`resume`), or
+goes back (:func:`roll_back`).  Once it goes back, it goes back to the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import contextlib
+import dataclasses
+import time
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image.ota.hooks import base as hooks_base
+from easystack_image.ota.journal.records import Event
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Outcome
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.journal.records import Upgrade
+from easystack_image.ota.upgrade import hooking
+from easystack_image.ota.upgrade import node_lock
+from easystack_image.ota.upgrade import plans
+from easystack_image.ota.upgrade import rollback
+from easystack_image.ota.upgrade import tools as tools_module
+from easystack_image.ota.upgrade import work as works
+from easystack_image.ota.upgrade.steps import canarying
+from easystack_image.ota.upgrade.steps import database
+from easystack_image.ota.upgrade.steps import ending
+from easystack_image.ota.upgrade.steps import preparing
+from easystack_image.ota.upgrade.steps import switching
+
+_STEPS: dict[Step, Callable[[works.Work], dict[str, Any]]] = {
+    Step.PREFLIGHT: preparing.preflight, Step.STAGE: preparing.stage,
+    Step.CHECK: preparing.check, Step.EXPAND: database.phase,
+    Step.MIGRATE: database.phase, Step.START: switching.start,
+    Step.CANARY: canarying.canary, Step.HAND_OVER: switching.hand_over,
+    Step.DRAIN: switching.drain, Step.SOAK: ending.soak,
+    Step.CONTRACT: database.contract, Step.COMMIT: ending.commit}
+#: What does not mean that the new release is bad: another time it goes on.
+_LATER = (exceptions.NotNow, exceptions.AlreadyRunning,
+          exceptions.JournalError)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How an upgrade ended.
+
+    :param outcome: None if it did not end: it stopped where it was told to
+    :param reason: why it was rolled back, or ''
+    """
+
+    number: int
+    kind: Kind
+    origin: str | None
+    target: str
+    outcome: Outcome | None
+    reason: str = ''
+
+
+class Machine:
+    """Does one upgrade, in this process.
+
+    :param work: the upgrade
+    :param until: the step after which to stop, None for none
+    """
+
+    def __init__(self, work: works.Work, until: Step | None = None) -> None:
+        self._work = work
+        self._until = until
+        self._hooks = hooking.Hooks(work)
+
+    def run(self) -> Result:
+        """Go on where it is, to its end.
+
+        :raises easystack_image.exceptions.OtaError: if it can neither be
+            gone on with now, nor be rolled back
+        """
+        work = self._work
+        failed = _failure(work.upgrade)
+        if work.rolling_back or (failed and not work.irrevocable):
+            return self.roll_back(failed)
+        try:
+            return self._forward()
+        except _LATER:
+            raise
+        except exceptions.RollbackAsked as error:
+            return self.roll_back(str(error))
+        except (exceptions.EasystackImageError, OSError) as error:
+            self._fail(str(error))
+            if work.irrevocable:
+                raise
+            return self.roll_back(str(error))
+
+    def _fail(self, reason: str) -> None:
+        for step in plans.of(self._work.upgrade):
+            if self._work.upgrade.event(step) is Event.BEGUN:
+                self._work.writer.failed(step, reason)
+
+    def _forward(self) -> Result:
+        with contextlib.ExitStack() as stack:
+            for step in plans.of(self._work.upgrade):
+                if step is Step.EXPAND:
+                    stack.enter_context(self._node_lock())
+                if self._work.upgrade.event(step) is not Event.DONE:
+                    self._do(step)
+                if step is self._until:
+                    return result(self._work.upgrade)
+        self._work.writer.close(Outcome.COMMITTED)
+        ending.collect(self._work)
+        return result(self._work.upgrade)
+
+    def _node_lock(self) -> contextlib.AbstractContextManager[Any]:
+        """Wait until no other node is upgraded."""
+        work = self._work
+        return node_lock.NodeLock(work.settings, work.target.path,
+                                  work.upgrade.target)
+
+    def _do(self, step: Step) -> None:
+        """Do a step, with all hooks around it."""
+        work, hooks = self._work, self._hooks
+        work.tools.pause(0)
+        began = time.monotonic()
+        work.writer.begin(step)
+        hooks.run(hooks_base.Point.before(step), step)
+        details = _STEPS[step](work)
+        hooks.run(hooks_base.Point.at(step), step)
+        hooks.run(hooks_base.Point.after(step), step)
+        work.writer.done(step, **details)
+        work.say(f'{step}: done in {time.monotonic() - began:.1f} s')
+
+    def roll_back(self, reason: str) -> Result:
+        """Go back to the release that it began with.
+
+        :raises easystack_image.exceptions.NoWayBack: if the database may be
+            one that it cannot use
+        """
+        work = self._work
+        if work.irrevocable:
+            raise exceptions.NoWayBack(
+                f'the database has been contracted for {work.upgrade.target}, '
+                f'and {work.upgrade.origin} cannot use it any more: resume '
+                'the upgrade, or install a release that mends it')
+        reason = work.upgrade.details(Step.ROLLBACK).get('reason', reason)
+        work.say(f'rolling back: {reason}')
+        if work.upgrade.event(Step.ROLLBACK) is not Event.DONE:
+            work.writer.begin(Step.ROLLBACK, reason=reason)
+            rollback.run(work, self._hooks, reason)
+            work.writer.done(Step.ROLLBACK)
+        outcome = (Outcome.ROLLED_BACK if work.upgrade.event(Step.START)
+                   else Outcome.ABANDONED)
+        work.writer.close(outcome, reason=reason)
+        return result(work.upgrade)
+
+
+def result(upgrade: Upgrade) -> Result:
+    """Return how an upgrade ended, or that it did not."""
+    reason = upgrade.details(Step.ROLLBACK).get('reason', '')
+    return Result(upgrade.number, upgrade.kind, upgrade.origin,
+                  upgrade.target, upgrade.outcome, reason)
+
+
+def resume(tools: tools_module.Tools) -> Result | None:
+    """Go on with what did not end; None if there is nothing.
+
+    :raises easystack_image.exceptions.OtaError: see :meth:`Machine.run`
+    """
+    with tools.writer() as writer:
+        if writer.unfinished is None:
+            return None
+        return Machine(works.Work(tools, writer, writer.unfinished)).run()
+
+
+def _failure(upgrade: Upgrade) -> str:
+    """Return why a step failed that whoever wrote it did not roll back."""
+    last = upgrade.records[-1]
+    return str(last.details.get('reason')) if (
+        last.event is Event.FAILED) else ''

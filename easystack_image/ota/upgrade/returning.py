@@ -1,0 +1,108 @@
+"""Going back because an operator wants to: warm, or cold.
+
+An upgrade that did not end is rolled back, to an instance that waits for
+that.  After one that did end, the release before it is started and handed
+over to, as in an upgrade.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import time
+
+from easystack_image import exceptions
+from easystack_image.ota.client import memory as memories
+from easystack_image.ota.client import offers
+from easystack_image.ota.journal import journal as journals
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Outcome
+from easystack_image.ota.journal.records import Upgrade
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.upgrade import machine
+from easystack_image.ota.upgrade import tools as tools_module
+from easystack_image.ota.upgrade import work as works
+
+_REASON = 'the operator asked for it'
+#: Seconds between two looks whether another process has done it.
+_PACE = 0.02
+
+
+def roll_back(tools: tools_module.Tools) -> machine.Result:
+    """Go back.
+
+    A process that upgrades at this moment is asked to do it, and waited for.
+
+    :raises easystack_image.exceptions.OtaError: if there is no way back
+    """
+    asked = False
+    while True:
+        try:
+            with tools.writer() as writer:
+                return _roll_back(tools, writer, asked)
+        except exceptions.AlreadyRunning:
+            if not asked:
+                tools.say('an upgrade is under way; it is asked to roll back')
+            asked = True
+            tools.asked.touch(mode=0o600)
+            time.sleep(_PACE)
+
+
+def _roll_back(tools: tools_module.Tools, writer: journals.Writer,
+               asked: bool) -> machine.Result:
+    upgrade = writer.unfinished
+    if upgrade is not None and upgrade.kind is not Kind.ROLLBACK:
+        return machine.Machine(works.Work(tools, writer, upgrade)).roll_back(
+            _REASON)
+    if asked and writer.upgrades[-1].outcome in (Outcome.ROLLED_BACK,
+                                                 Outcome.ABANDONED):
+        return machine.result(writer.upgrades[-1])
+    if upgrade is None:
+        upgrade = _open(tools, writer)
+    return machine.Machine(works.Work(tools, writer, upgrade)).run()
+
+
+def _open(tools: tools_module.Tools, writer: journals.Writer) -> Upgrade:
+    """Begin to go back to the release before the one that is in use."""
+    used = _used(writer.upgrades)
+    current = tools.slots.current()
+    if len(used) < 2 or current is None or (
+            used[-1] != current.release.version):
+        raise exceptions.RefusedRelease(
+            'there is no release to go back to here')
+    slot = tools.slots.get(used[-2])
+    if slot is None:
+        raise exceptions.SlotError(
+            f'the slot of {used[-2]}, which was in use before, is gone')
+    _refuse_contracted(writer.upgrades, slot.release)
+    refusal = offers.refusal(slot.release, memories.load(tools.home), None)
+    if refusal:
+        raise exceptions.RefusedRelease(
+            f'release {slot.release} must not be used: {refusal}')
+    return writer.open(Kind.ROLLBACK, current.release.version, used[-2])
+
+
+def _used(upgrades: Sequence[Upgrade]) -> list[str]:
+    """Return the releases that lie one upon the other, the current last."""
+    used: list[str] = []
+    for upgrade in upgrades:
+        if upgrade.outcome is not Outcome.COMMITTED:
+            continue
+        if upgrade.kind is Kind.ROLLBACK:
+            used.pop()
+        else:
+            used.append(upgrade.target)
+    return used
+
+
+def _refuse_contracted(upgrades: Sequence[Upgrade],
+                       release: declarations.Declaration) -> None:
+    """Raise if the database may be one that a release cannot use."""
+    for upgrade in reversed(upgrades):
+        if works.irrevocable(upgrade):
+            raise exceptions.RefusedRelease(
+                f'the database was contracted for {upgrade.target}, and '
+                f'{release} cannot use it any more: install a release that '
+                'mends what is wrong')
+        if upgrade.outcome is Outcome.COMMITTED and (
+                upgrade.target == release.version):
+            return

@@ -1,0 +1,79 @@
+"""Back to the release that an upgrade began with.
+
+What has to be undone is seen by what there is, so it does not matter where
+the upgrade was, or whether an earlier rollback was cut short.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from easystack_image import exceptions
+from easystack_image.ota.hooks import base as hooks_base
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.upgrade import hooking
+from easystack_image.ota.upgrade import work as works
+
+
+def run(work: works.Work, hooks: hooking.Hooks, reason: str) -> None:
+    """Have the origin serve again, and the target leave.
+
+    The database stays expanded and migrated, which the origin does not mind.
+
+    :raises easystack_image.exceptions.OtaError: if the origin does not come
+        up; the target is left as it is then
+    """
+    _hooks(work, hooks, 'before-rollback', reason)
+    if work.origin is not None:
+        _serve(work, work.origin.path)
+    if work.staged:
+        for name in work.fleet.of(work.target.path):
+            work.fleet.let_go(name)
+    _point_back(work)
+    if work.origin is not None and not work.fleet.is_open(work.standby_name):
+        work.fleet.let_go(work.standby_name)
+    _hooks(work, hooks, 'after-rollback', reason)
+
+
+def _hooks(work: works.Work, hooks: hooking.Hooks, point: str,
+           reason: str) -> None:
+    """Run hooks, none of which can stop this."""
+    try:
+        hooks.run(hooks_base.Point(point), Step.ROLLBACK, reason)
+    except exceptions.OtaError as error:
+        work.say(f'hooks {point}: {error}')
+
+
+def _serve(work: works.Work, path: Path) -> None:
+    """Have an instance of the origin serve.
+
+    If the one that did was not told to leave yet, it is that.  Else it is the
+    one that waits for this.  Failing both, whatever can be started.
+
+    :param path: of the slot of the origin
+    """
+    fleet = work.fleet
+    standby = work.standby_name
+    serving = [name for name in fleet.alive(path) if name != standby]
+    if not serving and standby not in fleet.of(path):
+        serving = [name for name in fleet.serving(path) if name != standby]
+    if serving:
+        for name in serving:
+            fleet.claim(name, path)
+        return
+    fleet.bring_up(standby, path)
+    fleet.open(standby)
+    for name in fleet.serving(path):
+        if name != standby:
+            fleet.let_go(name)
+
+
+def _point_back(work: works.Work) -> None:
+    """Have a reboot start the origin."""
+    origin = work.origin
+    if work.slots.current() == origin:
+        return
+    if origin is None:
+        work.tools.patiently(work.slots.deselect)
+    else:
+        work.tools.patiently(lambda: work.slots.select(origin))

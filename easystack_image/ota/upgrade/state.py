@@ -1,0 +1,147 @@
+"""What there is, and what is under way: for ``status``."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image.ota.client import memory as memories
+from easystack_image.ota.journal.records import Event
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.journal.records import Upgrade
+from easystack_image.ota.serving import counts
+from easystack_image.ota.serving import launcher as launchers
+from easystack_image.ota.slots import slots as slots_module
+from easystack_image.ota.upgrade import plans
+from easystack_image.ota.upgrade import tools as tools_module
+from easystack_image.ota.upgrade import work as works
+
+
+@dataclasses.dataclass(frozen=True)
+class StepState:
+    """How far a step is.
+
+    :param event: None if it was not begun
+    :param began: in seconds since 1970; when it was begun last
+    :param seconds: that it took, None if it did not end
+    """
+
+    step: Step
+    event: Event | None
+    began: float | None
+    seconds: float | None
+    reason: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceState:
+    """One instance of the service.
+
+    :param role: serving, waiting (at its gate), or leaving
+    :param pid: None while it does not run
+    :param in_flight: what it is at; None if nobody knows
+    """
+
+    name: str
+    release: str
+    role: str
+    pid: int | None
+    in_flight: int | None
+
+
+def instances(tools: tools_module.Tools) -> list[InstanceState]:
+    """Return the instances.
+
+    :raises easystack_image.exceptions.InstanceError: if whoever starts them
+        does not answer
+    """
+    return [_instance(tools, each) for each in tools.launcher.list()]
+
+
+def _instance(tools: tools_module.Tools,
+              started: launchers.Started) -> InstanceState:
+    instance = tools.launcher.instance(started.name)
+    if instance.place.gate.exists():
+        role = 'serving'
+    else:
+        # One that was told to leave does not answer.
+        role = 'waiting' if instance.running else 'leaving'
+    in_flight: int | None = None
+    if started.pid is not None:
+        found = counts.read(instance.place)
+        if found.workers:
+            in_flight = sum(found.in_flight.values())
+        else:
+            with contextlib.suppress(exceptions.InstanceError):
+                in_flight = instance.in_flight()
+    return InstanceState(started.name, started.slot.name, role, started.pid,
+                         in_flight)
+
+
+def steps(upgrade: Upgrade) -> list[StepState]:
+    """Return how far the steps of an upgrade are."""
+    shown = list(plans.of(upgrade))
+    if upgrade.event(Step.ROLLBACK) is not None:
+        shown.append(Step.ROLLBACK)
+    return [_step(upgrade, step) for step in shown]
+
+
+def _step(upgrade: Upgrade, step: Step) -> StepState:
+    began = ended = None
+    for record in upgrade.records:
+        if record.step is step and record.event is Event.BEGUN:
+            began, ended = record.time, None
+        elif record.step is step:
+            ended = record.time
+    return StepState(
+        step, upgrade.event(step), began,
+        ended - began if ended and began else None,
+        upgrade.details(step).get('reason'))
+
+
+def advice(upgrade: Upgrade) -> str:
+    """Return what an operator can do about an upgrade; '' for nothing."""
+    if upgrade.outcome is not None:
+        return ''
+    if upgrade.event(Step.ROLLBACK) is not None:
+        return 'unless it is being rolled back right now: resume'
+    if works.irrevocable(upgrade):
+        return 'unless it is under way right now: resume'
+    return 'unless it is under way right now: resume, or rollback'
+
+
+def read(tools: tools_module.Tools) -> dict[str, Any]:
+    """Return all of it, as JSON has it.
+
+    :raises easystack_image.exceptions.OtaError: if it cannot be known
+    """
+    upgrades = tools.journal.history()
+    last = upgrades[-1] if upgrades else None
+    try:
+        found = [dataclasses.asdict(each) for each in instances(tools)]
+        error = None
+    except exceptions.InstanceError as problem:
+        found, error = None, str(problem)
+    return {
+        'current': _slot(tools.slots.current()),
+        'previous': _slot(tools.slots.previous()),
+        'slots': [slot.release.version for slot in tools.slots.all()],
+        'floor': memories.load(tools.home).floor,
+        'instances': found, 'error': error,
+        'upgrade': last and _upgrade(last)}
+
+
+def _slot(slot: slots_module.Slot | None) -> dict[str, Any] | None:
+    return None if slot is None else {
+        'version': slot.release.version, 'number': slot.release.number,
+        'path': str(slot.path)}
+
+
+def _upgrade(upgrade: Upgrade) -> dict[str, Any]:
+    return {
+        'number': upgrade.number, 'kind': upgrade.kind,
+        'origin': upgrade.origin, 'target': upgrade.target,
+        'outcome': upgrade.outcome, 'advice': advice(upgrade) or None,
+        'steps': [dataclasses.asdict(each) for each in steps(upgrade)]}

@@ -1,0 +1,65 @@
+"""Start, canary, hand-over and drain: from the old release to the new one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.serving import counts
+from easystack_image.ota.upgrade import plans
+from easystack_image.ota.upgrade import work as works
+
+
+def start(work: works.Work) -> dict[str, Any]:
+    """Start the new release, which takes no requests yet.
+
+    :raises UpgradeFailed: if it does not come up
+    """
+    work.fleet.bring_up(work.new_name, work.target.path)
+    return {'instance': work.new_name}
+
+
+def hand_over(work: works.Work) -> dict[str, Any]:
+    """Let the new release take requests, beside the old one.
+
+    Before that, another instance of the old one is started, which waits: the
+    old one itself cannot go back once it was told to leave.
+
+    :raises UpgradeFailed: if one of them does not come up
+    :raises InstanceError: if the new one does not take requests
+    """
+    fleet = work.fleet
+    # They may have died since, or the machine was started again.
+    new = work.new()
+    fleet.bring_up(new, work.target.path)
+    details: dict[str, Any] = {'instance': new}
+    if work.origin is not None:
+        details['before'] = _measure(work).record()
+        if Step.SOAK in plans.of(work.upgrade):
+            fleet.bring_up(work.standby_name, work.origin.path)
+            details['standby'] = work.standby_name
+    fleet.open(new)
+    # What a reboot should start.
+    if work.slots.current() != work.target:
+        work.tools.patiently(lambda: work.slots.select(work.target))
+    return details
+
+
+def _measure(work: works.Work) -> counts.Counts:
+    """Return what the old instances did until now."""
+    total = counts.Counts()
+    for name in work.fleet.serving(work.origin.path) if work.origin else ():
+        total += counts.read(work.tools.launcher.instance(name).place)
+    return total
+
+
+def drain(work: works.Work) -> dict[str, Any]:
+    """Have the old instances leave; whether they have is not waited for.
+
+    :raises InstanceError: if nobody knows of instances any more
+    """
+    leaving = [name for name in work.fleet.of_others(work.target.path)
+               if name != work.standby_name]
+    for name in leaving:
+        work.fleet.let_go(name)
+    return {'instances': leaving}

@@ -1,0 +1,120 @@
+"""One upgrade, and what its steps have to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import time
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image.ota.journal import journal as journals
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.journal.records import Upgrade
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.slots import slots as slots_module
+from easystack_image.ota.upgrade import fleet as fleets
+from easystack_image.ota.upgrade import tools as tools_module
+
+
+class Work:
+    """An upgrade that did not end yet, in the process that is at it.
+
+    :param tools: what it works with
+    :param writer: of the journal
+    :param upgrade: what the journal has of it
+    """
+
+    def __init__(self, tools: tools_module.Tools, writer: journals.Writer,
+                 upgrade: Upgrade) -> None:
+        self.tools = tools
+        self.writer = writer
+        self.upgrade = upgrade
+        self.settings = tools.settings
+        self.slots = tools.slots
+        self.say = tools.say
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What the operator asked for when it was begun."""
+        return self.upgrade.records[0].details
+
+    @property
+    def rolling_back(self) -> bool:
+        """Whether it goes back, which it does to the end once it has begun."""
+        return self.upgrade.event(Step.ROLLBACK) is not None
+
+    @property
+    def irrevocable(self) -> bool:
+        """Whether the database may be one that the origin cannot use."""
+        return irrevocable(self.upgrade)
+
+    @property
+    def fleet(self) -> fleets.Fleet:
+        """The instances; waiting for one ends if a rollback is wanted."""
+        return fleets.Fleet(
+            self.tools.launcher, self.settings.processes,
+            self.settings.warm_paths.split(), self.settings.start_timeout,
+            time.sleep if self.rolling_back else self.tools.pause)
+
+    @property
+    def origin(self) -> slots_module.Slot | None:
+        """The slot that it begins with; None for an installation.
+
+        :raises SlotError: if it is gone
+        """
+        return self._slot(self.upgrade.origin) if self.upgrade.origin else None
+
+    @property
+    def target(self) -> slots_module.Slot:
+        """The slot that it is to end with.
+
+        :raises SlotError: if it is not built yet
+        """
+        return self._slot(self.upgrade.target)
+
+    @property
+    def staged(self) -> bool:
+        """Whether the slot of the target is built."""
+        return self.slots.get(self.upgrade.target) is not None
+
+    def _slot(self, version: str) -> slots_module.Slot:
+        slot = self.slots.get(version)
+        if slot is None:
+            raise exceptions.SlotError(f'the slot of {version} is gone')
+        return slot
+
+    @property
+    def phases(self) -> tuple[declarations.Phase, ...]:
+        """The phases of the database that have to be done."""
+        if self.upgrade.kind is Kind.ROLLBACK:
+            return ()
+        return self.target.release.database
+
+    @property
+    def new_name(self) -> str:
+        """The name of the instance of the target that it starts.
+
+        Names follow from the number in the journal: no two upgrades have
+        the same, and who resumes one finds what was started.
+        """
+        return f'{self.upgrade.target}.{2 * self.upgrade.number}'
+
+    @property
+    def standby_name(self) -> str:
+        """The name of the instance of the origin that waits for a rollback."""
+        return f'{self.upgrade.origin}.{2 * self.upgrade.number + 1}'
+
+    def new(self) -> str:
+        """Return the name of the instance of the target that serves.
+
+        After a reboot that is another than was started here.
+        """
+        serving = self.fleet.serving(self.target.path)
+        return serving[0] if serving and self.new_name not in serving else (
+            self.new_name)
+
+
+def irrevocable(upgrade: Upgrade) -> bool:
+    """Whether an upgrade has contracted the database, or has begun to."""
+    return bool(upgrade.details(Step.CONTRACT).get('irrevocable'))
