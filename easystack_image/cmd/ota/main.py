@@ -50,8 +50,8 @@ def _parser() -> argparse.ArgumentParser:
             f'--{name.replace("_", "-")}', metavar='VALUE',
             help=f'Instead of {name} in the configuration.')
     from easystack_image.cmd.ota import client
-    from easystack_image.cmd.ota import hooks
     from easystack_image.cmd.ota import hold
+    from easystack_image.cmd.ota import hooks
     from easystack_image.cmd.ota import releases
     from easystack_image.cmd.ota import upgrade
 

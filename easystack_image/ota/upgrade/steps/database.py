@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from easystack_image import exceptions
+from easystack_image.ota import settings as settings_module
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.slots import using
@@ -37,12 +38,20 @@ def contract(work: works.Work) -> dict[str, Any]:
     """
     if declarations.Phase.CONTRACT not in work.phases:
         return {}
+    if not _is_last(work.settings):
+        # The others before it serve the new release when the last one does.
+        return {'left_to': work.settings.nodes.split()[-1]}
     if not work.irrevocable:
         _wait(work, {work.standby_name})
         work.fleet.let_go(work.standby_name)
         _wait(work, set())
         work.writer.begin(Step.CONTRACT, irrevocable=True)
     return {'contracted': True}
+
+
+def _is_last(settings: settings_module.Settings) -> bool:
+    """Whether no other node has to be upgraded after this one."""
+    return settings.nodes.split()[-1:] in ([], [settings.node_url])
 
 
 def _wait(work: works.Work, but: set[str]) -> None:
