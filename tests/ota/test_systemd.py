@@ -1,0 +1,158 @@
+"""Instances as units, with a real systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import threading
+import time
+
+import fixtures
+import testtools
+from testtools import content as attachments
+
+from easystack_image import exceptions
+from easystack_image.ota.serving import command
+from easystack_image.ota.serving import instance as instance_module
+from easystack_image.ota.serving import systemd
+from tests.functional import processes
+from tests.ota import test_serving as serving
+from tests.ota import user_systemd
+
+
+class SystemdCase(testtools.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.useFixture(fixtures.FakeLogger())
+        self.port = processes.free_port()
+        self.manager = user_systemd.UserSystemd(self.port)
+        self.addCleanup(self.manager.stop)
+        self.addOnException(lambda _: self.addDetail(
+            'systemd.log', attachments.text_content(self.manager.log())))
+        self.manager.start()
+        self.launcher = systemd.SystemdLauncher(
+            self.manager.runtime / 'easystack-image', command.Service(
+                'tests.ota.slow_app:application', serving.PROCESSES, 2,
+                environment={'PYTHONPATH': str(processes.ROOT)}),
+            self.manager.systemctl)
+
+    def start(self, name: str) -> instance_module.Instance:
+        """Start an instance, and wait until it has loaded."""
+        instance = self.launcher.start(name, serving.SLOT)
+        processes.poll(lambda: instance.loaded, name)
+        return instance
+
+    def serve(self, name: str) -> instance_module.Instance:
+        instance = self.start(name)
+        instance.serve(serving.TIMEOUT)
+        return instance
+
+    def leave(self, instance: instance_module.Instance) -> None:
+        self.launcher.forget(instance.name)
+        instance.leave()
+
+    def names(self) -> list[str]:
+        return [each.name for each in self.launcher.list()]
+
+    def pid(self, name: str) -> int | None:
+        found, = (each.pid for each in self.launcher.list()
+                  if each.name == name)
+        return found
+
+    def state(self, unit: str) -> str:
+        return self.manager.ask('show', '--value', '--property=ActiveState',
+                                unit).stdout.strip()
+
+
+class TestSystemd(SystemdCase):
+
+    def test_life(self) -> None:
+        """From hand to hand; what takes long is answered by who began."""
+        answers: list[str] = []
+        slow = threading.Thread(target=lambda: answers.append(
+            serving.ask(self.port, 5)))
+        old = self.serve('1.0.0.0')
+        self.assertEqual(0o700, old.place.path.stat().st_mode & 0o777)
+        with serving.Load(self.port) as load:
+            slow.start()
+            processes.poll(lambda: old.in_flight() > 0, 'a request')
+            time.sleep(0.5)
+            for number in range(1, 4):
+                new = self.serve(f'1.0.{number}.1')
+                self.leave(old)
+                old = new
+                processes.poll(lambda name=new.name: load.since(
+                    time.monotonic() - 0.2) == {name}, 'answers')
+            slow.join()
+            processes.poll(lambda: self.names() == ['1.0.3.1'], 'the ends')
+        self.assertEqual([], load.failures)
+        self.assertEqual(['1.0.0.0'], answers)
+        self.assertEqual('inactive', self.state(
+            'easystack-image@1.0.0.0.service'))
+        self.assertEqual('active', self.state('easystack-image.socket'))
+
+    def test_deaths(self) -> None:
+        """Whoever dies begins again as it was, unless it was forgotten."""
+        self.serve('a')
+        waiting = self.start('b')
+        for name in ('a', 'b'):
+            pid = self.pid(name)
+            self.manager.ask('kill', '--signal=SIGKILL',
+                             f'easystack-image@{name}.service')
+            processes.poll(lambda name=name, pid=pid: self.pid(name) not in (
+                None, pid), 'a new start')
+        processes.poll(lambda: waiting.loaded, 'the application')
+        self.assertEqual('a', serving.ask(self.port, timeout=60))
+        self.launcher.forget('b')
+        self.manager.ask('kill', '--signal=SIGKILL',
+                         'easystack-image@b.service')
+        processes.poll(lambda: self.names() == ['a'], 'the end of b')
+        self.launcher.stop('a')
+        self.launcher.stop('a')
+        self.launcher.stop('nobody')
+        self.assertEqual([], self.names())
+        # The socket is open all the while, and whoever comes waits.
+        self.assertRaises(TimeoutError, serving.ask, self.port, timeout=1)
+        self.start('a')
+        self.assertRaises(TimeoutError, serving.ask, self.port, timeout=1)
+
+    def test_broken(self) -> None:
+        """It is tried again and again, and keeps nobody from serving."""
+        broken = systemd.SystemdLauncher(
+            self.manager.runtime / 'easystack-image',
+            command.Service('tests.ota.nowhere:app', serving.PROCESSES, 2),
+            self.manager.systemctl)
+        instance = broken.start('broken', serving.SLOT)
+        self.serve('whole')
+        with serving.Load(self.port) as load:
+            processes.poll(lambda: int(self.manager.ask(
+                'show', '--value', '--property=NRestarts',
+                'easystack-image@broken.service').stdout) >= 3, 'restarts')
+        self.assertEqual([], load.failures)
+        self.assertRaises(exceptions.InstanceError, instance.serve, 1)
+        broken.stop('broken')
+        self.assertEqual(['whole'], self.names())
+
+    def test_stop(self) -> None:
+        """"systemctl stop" cuts nothing either."""
+        self.serve('a')
+        unit = 'easystack-image@a.service'
+        connection = http.client.HTTPConnection('127.0.0.1', self.port)
+        with contextlib.closing(connection):
+            connection.request('GET', '/?4')
+            processes.poll(lambda: self.launcher.instance('a').in_flight(),
+                           'a request')
+            self.assertEqual(0, self.manager.ask('stop', unit).returncode)
+            self.assertEqual(200, connection.getresponse().status)
+        self.assertEqual('inactive', self.state(unit))
+
+    def test_strange_names(self) -> None:
+        for name in ('', '../a', 'a@b', 'a b', '-a', 'a+1'):
+            self.assertRaises(exceptions.InstanceError, self.launcher.start,
+                              name, serving.SLOT)
+        self.serve('a')
+        error = self.assertRaises(
+            exceptions.InstanceError, self.launcher.start, 'a',
+            serving.SLOT.parent)
+        self.assertIn(str(serving.SLOT), str(error))
