@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     from easystack_image.cmd.ota import client
     from easystack_image.cmd.ota import hold
     from easystack_image.cmd.ota import hooks
+    from easystack_image.cmd.ota import merge
     from easystack_image.cmd.ota import releases
     from easystack_image.cmd.ota import upgrade
 
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     hooks.add(commands)
     upgrade.add(commands)
     hold.add(commands)
+    merge.add(commands)
     releases.add(commands)
     return parser
 

@@ -61,6 +61,11 @@ def say(text: str) -> None:
     sys.stderr.write(f'easystack-image-ota: {text}\n')
 
 
+def line(text: str) -> None:
+    """Print a line."""
+    _print(text)
+
+
 def _print(text: str) -> None:
     sys.stdout.write(text + '\n')
 
