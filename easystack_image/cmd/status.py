@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import importlib.metadata
+import logging
 import os
 import re
 import sys
 from typing import Any
+import warnings
 
 from oslo_config import cfg
 from oslo_upgradecheck import upgradecheck
@@ -22,7 +24,9 @@ import stevedore
 from easystack_image import exceptions
 from easystack_image.blockstore import engine as engine_module
 from easystack_image.blockstore import loading
+from easystack_image.cmd import deployment
 from easystack_image.conf import stores
+from easystack_image.ota.checks import requirements
 
 Result = upgradecheck.Result
 Code = upgradecheck.Code
@@ -64,6 +68,7 @@ class Checks(upgradecheck.UpgradeCommands):
     def __init__(self, conf: cfg.ConfigOpts) -> None:
         super().__init__()
         self._conf = conf
+        self._deployment = deployment.Deployment(conf)
 
     @property
     def _upgrade_checks(self) -> tuple[  # type: ignore[override]
@@ -71,6 +76,9 @@ class Checks(upgradecheck.UpgradeCommands):
         return (('Python', lambda _: check_python(sys.version_info)),
                 ('Glance', lambda _: check_glance()),
                 ('Entry points', lambda _: check_entry_points()),
+                ('Requirements', lambda _: deployment.judge(
+                    requirements.findings())),
+                *self._deployment.all(),
                 ('Stores', lambda _: self._check_stores()),
                 *self._of_stores())
 
@@ -186,6 +194,11 @@ def check_entry_points() -> Result:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``easystack-image-status``; return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Drivers that cannot be loaded are told by the checks, if one is used.
+    logging.getLogger('stevedore').setLevel(logging.CRITICAL)
+    if not sys.warnoptions:
+        # Of Glance's libraries, about what nobody here can change.
+        warnings.simplefilter('ignore')
     try:
         code: int = upgradecheck.main(
             cfg.CONF, 'glance', Checks(cfg.CONF), arguments,

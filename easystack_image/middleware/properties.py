@@ -60,13 +60,7 @@ def make_catalogue(conf: cfg.ConfigOpts) -> catalog.Catalogue:
             f'[{options.GROUP}] disabled_rules: there is no rule '
             f'{", ".join(sorted(unknown))}, but '
             f'{", ".join(combinations.RULES)}')
-    return catalog.Catalogue(
-        {catalog.OS_DISTRO: group.os_distro_words,
-         catalog.ARCHITECTURE: group.architecture_words,
-         catalog.HYPERVISOR_TYPE: group.hypervisor_type_words},
-        {catalog.OS_DISTRO: group.allowed_os_distros,
-         catalog.ARCHITECTURE: group.allowed_architectures,
-         catalog.HYPERVISOR_TYPE: group.allowed_hypervisor_types})
+    return catalog.configured(group)
 
 
 class PropertiesFilter:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import re
+from typing import Any
 import unicodedata
 
 from easystack_image import exceptions
@@ -177,6 +178,22 @@ class Catalogue:
             choice.value if choice.word == choice.value
             else f'{choice.word} ({choice.value})'
             for choice in self.choices(name))
+
+
+def configured(options: Any) -> Catalogue:
+    """Return the choices of a deployment.
+
+    :param options: the group ``[easystack_properties]``
+    :raises easystack_image.exceptions.ConfigurationError: see
+        :class:`Catalogue`
+    """
+    return Catalogue(
+        {OS_DISTRO: options.os_distro_words,
+         ARCHITECTURE: options.architecture_words,
+         HYPERVISOR_TYPE: options.hypervisor_type_words},
+        {OS_DISTRO: options.allowed_os_distros,
+         ARCHITECTURE: options.allowed_architectures,
+         HYPERVISOR_TYPE: options.allowed_hypervisor_types})
 
 
 def _check_allowed(name: str, chosen: Sequence[str],

@@ -7,6 +7,8 @@ import contextlib
 import json
 from pathlib import Path
 import platform
+import shutil
+import sqlite3
 import subprocess
 
 import requests
@@ -148,6 +150,19 @@ class TestHealthcheck(HealthCase):
 
 class TestUpgradeCheck(HealthCase):
 
+    def prepare(self) -> server.Glance:
+        """Return a Glance with all of the reference configuration."""
+        glance = super().prepare()
+        etc = glance.config_file.parent
+        (etc / 'policy.yaml').touch()
+        (etc / 'policy.d').mkdir()
+        for path in (processes.ROOT / 'etc' / 'policy.d').iterdir():
+            shutil.copy(path, etc / 'policy.d')
+        shutil.copy(processes.ROOT / 'etc' /
+                    'schema-image.json.easystack-sample',
+                    etc / 'schema-image.json')
+        return glance
+
     def check(self, glance: server.Glance, *options: str,
               ) -> tuple[int, dict[str, tuple[int, str]]]:
         """Return the exit code, and what was found by each check."""
@@ -178,8 +193,10 @@ class TestUpgradeCheck(HealthCase):
         code, checks = self.check(glance)
         self.assertEqual(0, code, checks)
         self.assertEqual(
-            ['Python', 'Glance', 'Entry points', 'Stores',
-             'Store copies: configuration', 'Store copies: devices',
+            ['Python', 'Glance', 'Entry points', 'Requirements', 'Options',
+             'Pipeline', 'Protection', 'Policies', 'Schema', 'Database',
+             'uWSGI', 'Stores', 'Store copies: configuration',
+             'Store copies: devices',
              'Store copies: images', 'Store copies: healer'], list(checks))
         with self.away(self.devices[0]):
             code, checks = self.check(glance)
@@ -222,6 +239,54 @@ class TestUpgradeCheck(HealthCase):
         result, details = checks['Store worse: configuration']
         self.assertEqual(2, result)
         self.assertIn('many', details)
+
+    def test_deployment(self) -> None:
+        """All that is wrong is told in one go, with what to do."""
+        glance = self.prepare()
+        etc = glance.config_file.parent
+        glance.options |= {
+            'DEFAULT': {'property_protection_file': 'protections.conf',
+                        'enabled_import_method': '[web-download]',
+                        'image_size_cap': 'much'}}
+        glance.import_options = {
+            'image_import_opts': {'image_import_plugins': '[no_op]'}}
+        glance.configure()
+        (etc / 'policy.yaml').unlink()
+        policy = etc / 'policy.d' / 'easystack-image-uploads.yaml'
+        policy.write_text(policy.read_text().replace('"upload_image"',
+                                                     '"upload_images"'))
+        paste = etc / 'paste.ini'
+        paste.write_text(
+            paste.read_text()
+            .replace('egg:easystack-image#easystack_images',
+                     'egg:easystack-image#easystack_picture')
+            .replace(',easystack_block', '')
+            .replace('easystack_api versionnegotiation osprofiler authtoken '
+                     'context', 'versionnegotiation osprofiler authtoken '
+                     'context easystack_api'))
+        schema = etc / 'schema-image.json'
+        schema.write_text(schema.read_text().replace('"kylin",', ''))
+        with contextlib.closing(sqlite3.connect(
+                glance.root / 'glance.sqlite')) as database:
+            database.execute("UPDATE alembic_version SET version_num = "
+                             "'train_contract01'")
+            database.commit()
+        code, checks = self.check(glance)
+        self.assertEqual(2, code)
+        for name, result, *words in (
+                ('Options', 2, 'enabled_import_method in',
+                 'did you mean enabled_import_methods', 'image_size_cap'),
+                ('Pipeline', 2, 'apiv2app', 'easystack_picture'),
+                ('Protection', 2, 'easystack_content to [image_import_opts]',
+                 'property_protection_file is set', 'upload_image',
+                 'policy.yaml does not exist', 'easystack_block to',
+                 'easystack_api must stand before'),
+                ('Policies', 2, 'call it upload_image'),
+                ('Schema', 1, 'os_distro lacks kylin'),
+                ('Database', 2, 'glance-manage db expand')):
+            self.assertEqual(result, checks[name][0], checks[name])
+            for word in words:
+                self.assertIn(word, checks[name][1])
 
     def test_no_store(self) -> None:
         root = self.temporary_directory()

@@ -12,6 +12,7 @@ import os
 
 from oslo_config import cfg
 
+from easystack_image import exceptions
 from easystack_image.ota import checks
 
 #: What Glance's application is called, without its flavor.
@@ -26,25 +27,45 @@ def findings(conf: cfg.ConfigOpts) -> list[checks.Finding]:
         at it
     """
     try:
+        walk = _walk(conf)
+    except exceptions.ConfigurationError as error:
+        return [checks.Finding(True, str(error))]
+    return list(walk.run())
+
+
+def sections(conf: cfg.ConfigOpts) -> dict[str, dict[str, str]]:
+    """Return the parts that the pipeline leads through, and their options.
+
+    By the names of their sections (``filter:cors``), in the order of
+    requests; nothing is made.
+
+    :param conf: see :func:`findings`
+    :raises ConfigurationError: if the file cannot be read
+    """
+    return _walk(conf).sections()
+
+
+def _walk(conf: cfg.ConfigOpts) -> _Walk:
+    try:
         # Registers the options of the group.
         import glance.common.config  # noqa: F401
     except ImportError as error:
-        return [checks.Finding(
-            True, f'Glance cannot be imported: {error}; install it beside '
-            'easystack-image')]
+        raise exceptions.ConfigurationError(
+            f'Glance cannot be imported: {error}; install it beside '
+            'easystack-image') from error
     given = conf.paste_deploy.config_file or _FILE
     path = given if os.path.isabs(given) else conf.find_file(given)
     if not path or not os.path.isfile(path):
-        return [checks.Finding(
-            True, f'[paste_deploy] config_file: there is no {given}')]
-    flavor = conf.paste_deploy.flavor or ''
+        raise exceptions.ConfigurationError(
+            f'[paste_deploy] config_file: there is no {given}')
     parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         with open(path, encoding='utf-8') as file:
             parser.read_file(file)
     except (OSError, UnicodeError, configparser.Error) as error:
-        return [checks.Finding(True, f'{path} cannot be read: {error}')]
-    return list(_Walk(parser, path, flavor).run())
+        raise exceptions.ConfigurationError(
+            f'{path} cannot be read: {error}') from error
+    return _Walk(parser, path, conf.paste_deploy.flavor or '')
 
 
 class _Walk:
@@ -56,11 +77,21 @@ class _Walk:
         self._path = path
         self._flavor = flavor
         self._seen: set[tuple[str, bool]] = set()
+        self._make = True
+        self._used: dict[str, dict[str, str]] = {}
 
     def run(self) -> Iterator[checks.Finding]:
         """Yield what is wrong."""
         yield from self._application(
             f'{APPLICATION}-{self._flavor}' if self._flavor else APPLICATION)
+
+    def sections(self) -> dict[str, dict[str, str]]:
+        """Return the sections of the parts, make none."""
+        self._make = False
+        for _ in self.run():
+            # What is lacking is said by whoever makes it.
+            pass
+        return self._used
 
     def _application(self, name: str) -> Iterator[checks.Finding]:
         if (name, False) in self._seen:
@@ -96,6 +127,11 @@ class _Walk:
                 yield from self._application(name)
 
     def _try(self, name: str, is_filter: bool) -> Iterator[checks.Finding]:
+        section = f'{"filter" if is_filter else "app"}:{name}'
+        if self._parser.has_section(section):
+            self._used.setdefault(section, dict(self._parser[section]))
+        if not self._make:
+            return
         # Glance brings it.
         from paste.deploy import loadwsgi
 

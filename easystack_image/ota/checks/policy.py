@@ -35,6 +35,19 @@ def findings(conf: cfg.ConfigOpts) -> list[checks.Finding]:
 
     :param conf: Glance's configuration, read already
     """
+    rules, found = read(conf)
+    try:
+        defaults = _defaults()
+    except exceptions.ConfigurationError as error:
+        return [*found, checks.Finding(True, str(error))]
+    return [*found, *_judge(rules, defaults)]
+
+
+def read(conf: cfg.ConfigOpts) -> tuple[Files, list[checks.Finding]]:
+    """Return the rules in policy files, and which of these cannot be read.
+
+    :param conf: Glance's configuration, read already
+    """
     # Registers the options of the group.
     policy.Enforcer(conf)
     found: list[checks.Finding] = []
@@ -45,11 +58,7 @@ def findings(conf: cfg.ConfigOpts) -> list[checks.Finding]:
         except (OSError, ValueError) as error:
             found.append(checks.Finding(
                 True, f'{path} cannot be read: {error}'))
-    try:
-        defaults = _defaults()
-    except exceptions.ConfigurationError as error:
-        return [*found, checks.Finding(True, str(error))]
-    return [*found, *_judge(rules, defaults)]
+    return rules, found
 
 
 def _paths(conf: cfg.ConfigOpts) -> Iterator[str]:

@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 from easystack_image import exceptions
+from easystack_image.ota.serving import deployer
 from easystack_image.ota.serving import layout
 
 #: Names of uWSGI's program: the wheel ``pyuwsgi`` has the first.
@@ -84,8 +85,10 @@ def arguments(slot: Path, place: layout.Place, service: Service,
     """Return the command that runs an instance.
 
     :param fd: the inherited descriptor of the shared socket
-    :raises ConfigurationError: see :func:`program`
+    :raises ConfigurationError: see :func:`program` and :mod:`deployer`
     """
+    if service.configuration:
+        deployer.check(service.configuration)
     private = service.processes + 1
     shared = ','.join(str(number + 1) for number in range(service.processes))
     configured = ([f'--ini={service.configuration}']
