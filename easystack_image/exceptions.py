@@ -46,6 +46,10 @@ class ContentRefused(ContentError):
     """The bytes are not what was declared, or are not safe to use."""
 
 
+class NoContent(ContentError):
+    """There are no bytes, and the image is not one that needs none."""
+
+
 class ContentTooLarge(ContentError):
     """The image, or the disk in it, is larger than is allowed."""
 

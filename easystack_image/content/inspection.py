@@ -58,8 +58,11 @@ def inspect(head: bytes, declared: declaration.Declaration,
         declared, or not safe
     :raises easystack_image.exceptions.ContentTooLarge: if the disk in it is
         larger than allowed
+    :raises easystack_image.exceptions.NoContent: if there is nothing of it
     """
     rules.check_declared(declared)
+    if not head:
+        return _inspect_nothing(declared)
     if len(head) < HEAD_SIZE:
         size = len(head)
     inspectors = _recognise(head)
@@ -81,6 +84,20 @@ def inspect(head: bytes, declared: declaration.Declaration,
     if virtual_size is not None:
         rules.check_size(virtual_size, declared)
     return Findings(declared.disk_format, virtual_size)
+
+
+def _inspect_nothing(declared: declaration.Declaration) -> Findings:
+    """Judge an image without data, which Glance makes active as well.
+
+    Nova uploads nothing to images of servers that boot from volumes, which
+    is how it makes them active (``nova/image/glance.py``, ``_create_v2``).
+    Nobody can boot any other.
+    """
+    if not declared.volume_backed:
+        raise exceptions.NoContent(
+            'No data came for the image. Only images whose data are in '
+            'volumes (block_device_mapping) may be without')
+    return Findings(declared.disk_format, 0)
 
 
 def limit(declared: declaration.Declaration,

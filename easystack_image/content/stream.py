@@ -67,12 +67,10 @@ class Stream:
 
         :raises easystack_image.exceptions.ContentError: if it is refused
         """
-        if declared.volume_backed and not self._head:
-            # Nothing is to come, and nothing will be let in.
-            self._limit = 0
-        else:
-            inspection.inspect(self._head, declared, self._rules, self._size)
-            self._limit = inspection.limit(declared, self._rules)
+        inspection.inspect(self._head, declared, self._rules, self._size)
+        # Where nothing was to come, nothing is let in.
+        self._limit = inspection.limit(
+            declared, self._rules) if self._head else 0
         self._expected = declared.expected_hash
         if self._expected:
             self._digest = hashlib.new(self._expected[0],

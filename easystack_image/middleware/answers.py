@@ -16,6 +16,7 @@ class UnsupportedContent(
 
 _STATUS: list[tuple[type[exceptions.ContentError], type[exc.HTTPError]]] = [
     (exceptions.ContentRefused, UnsupportedContent),
+    (exceptions.NoContent, exc.HTTPBadRequest),
     (exceptions.ContentTooLarge, exc.HTTPRequestEntityTooLarge),
     (exceptions.ChecksumMismatch, exc.HTTPBadRequest),
     (exceptions.UrlRefused, exc.HTTPBadRequest),

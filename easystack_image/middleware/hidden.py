@@ -7,7 +7,7 @@ the properties that he can read, and deletes the others (``ImageRepo.save`` in
 cannot read, so that their values can be guessed.
 
 Both happen between Glance's controllers and its database, so that is where
-this stands: :class:`Database` is Glance's database API with two functions of
+this stands: :class:`Database` is Glance's database API with some functions of
 it told who asks.  The controllers are given it by :func:`app_factory`, which
 stands in the paste file in place of Glance's own factory.  It holds for all
 that works on images in their behalf: uploads and imports as well.
@@ -20,6 +20,9 @@ import contextlib
 import copy
 import inspect
 from typing import Any
+import unicodedata
+
+from webob import exc
 
 from easystack_image import exceptions
 from easystack_image.middleware import tags
@@ -32,6 +35,8 @@ _PAGE = 100
 _SPECIAL = frozenset({'changes-since', 'deleted', 'properties', 'tags',
                       'visibility'})
 _ARGUMENTS = {
+    'image_create': ('context', 'values'),
+    'image_get': ('context', 'image_id'),
     'image_update': ('context', 'values', 'purge_props', 'atomic_props'),
     'image_get_all': ('context', 'filters', 'marker', 'limit'),
 }
@@ -69,11 +74,14 @@ class Database:
 
     :param api: the module, ``glance.db.sqlalchemy.api``
     :param rules: the deployment's property protections
+    :param duplicate: what the database raises if it takes two names for one
     """
 
-    def __init__(self, api: Any, rules: Any) -> None:
+    def __init__(self, api: Any, rules: Any,
+                 duplicate: type[Exception]) -> None:
         self._api = api
         self._rules = rules
+        self._duplicate = duplicate
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._api, name)
@@ -93,14 +101,52 @@ class Database:
     def image_update(self, context: Any, image_id: str,
                      values: Mapping[str, Any], *args: Any,
                      **kwargs: Any) -> Any:
-        """Update an image, and leave alone what the user cannot read."""
+        """Update an image, and leave alone what the user cannot read.
+
+        :raises webob.exc.HTTPError: if a new property cannot have its name
+        """
         written = values.get('properties')
         if written is not None:
+            readable = self._reader(context)
+            twins = _twins(written, readable)
+            if twins:
+                there = self._api.image_get(context, image_id)['properties']
+                _refuse(twins - {each['name'] for each in there
+                                 if not each['deleted']})
             kwargs['atomic_props'] = Unreadable(
-                kwargs.get('atomic_props') or (), written,
-                self._reader(context))
-        return self._api.image_update(context, image_id, values, *args,
-                                      **kwargs)
+                kwargs.get('atomic_props') or (), written, readable)
+        with self._told_apart():
+            return self._api.image_update(context, image_id, values, *args,
+                                          **kwargs)
+
+    def image_create(self, context: Any, values: Mapping[str, Any],
+                     *args: Any, **kwargs: Any) -> Any:
+        """Create an image.
+
+        :raises webob.exc.HTTPError: if a property cannot have its name
+        """
+        written = values.get('properties') or {}
+        _refuse(_twins(written, self._reader(context)))
+        with self._told_apart():
+            return self._api.image_create(context, values, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _told_apart(self) -> Iterator[None]:
+        """Answer for two names that the database takes for one.
+
+        Glance would answer 500.  What the other one is, and whether the user
+        may see it, is not told.
+
+        :raises webob.exc.HTTPConflict: if it happens
+        """
+        try:
+            yield
+        except self._duplicate as error:
+            raise exc.HTTPConflict(
+                explanation='A name of a property cannot be used for this '
+                            'image, because the database may take it for '
+                            'another one; choose one that differs in more '
+                            'than case, accents and blanks') from error
 
     def image_get_all(self, context: Any, filters: Any = None,
                       **kwargs: Any) -> Any:
@@ -147,6 +193,39 @@ class Database:
                 return kept[:limit]
             kwargs = kwargs | {'marker': found[-1]['id'],
                                'limit': max(limit, _PAGE)}
+
+
+def _plain(name: str) -> str:
+    """Return a name without what MariaDB and MySQL do not compare.
+
+    Not to the last letter of every collation; but no rule needs more.
+    """
+    letters = unicodedata.normalize('NFKD', name.casefold())
+    return ''.join(letter for letter in letters
+                   if not unicodedata.combining(letter)).rstrip()
+
+
+def _twins(names: Iterable[str], readable: Readable) -> set[str]:
+    """Return those that a database may take for one that is hidden.
+
+    They look like names of the user's own: no rule is for them.
+    """
+    return {name for name in names
+            if (plain := _plain(name)) != name and readable(name)
+            and not readable(plain)}
+
+
+def _refuse(names: Iterable[str]) -> None:
+    """Refuse names, whether there is a hidden twin of them or not.
+
+    The answer is the one to the twin's own name (``ReservedProperty`` in
+    ``glance/common/exception.py``).
+
+    :raises webob.exc.HTTPForbidden: if there are any
+    """
+    for name in sorted(names):
+        raise exc.HTTPForbidden(
+            explanation=f"Attribute '{name}' is reserved.")
 
 
 def _is_range(name: str) -> bool:
@@ -210,6 +289,7 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> Any:
         from glance.api.v2 import router
         from glance.common import property_utils
         import glance.db
+        from oslo_db import exception as db_exception
     except ImportError as error:
         raise exceptions.ConfigurationError(
             'easystack_images replaces the application apiv2app of Glance '
@@ -219,7 +299,8 @@ def app_factory(global_conf: Mapping[str, str], **local_conf: str) -> Any:
         return tags.Tags(router.API.factory(global_conf, **local_conf))
     check_api(glance.db.get_api())
     rules = property_utils.PropertyRules()
-    with _database(glance.db, lambda api: Database(api, rules)) as made:
+    with _database(glance.db, lambda api: Database(
+            api, rules, db_exception.DBDuplicateEntry)) as made:
         app = router.API.factory(global_conf, **local_conf)
     if not made:
         raise exceptions.ConfigurationError(

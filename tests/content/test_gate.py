@@ -119,6 +119,28 @@ class TestUploads(GateCase):
                     self.check_refused(image_id, each, answer)
             self.send_good(image_id)
 
+    def test_nothing(self) -> None:
+        """Refused by every way, unless the data are in volumes."""
+        url = self.files.serve('/nothing', b'')
+        for disk_format in ('raw', 'qcow2'):
+            image_id = self.images.create(disk_format=disk_format)
+            for path in ('file', 'stage'):
+                for data in (b'', client.pieces(b'')):
+                    answer = self.images.put(image_id, data, path)
+                    self.assertEqual(400, answer.status_code, answer.text)
+                    self.assertIn('No data came', answer.text)
+                    self.check_nothing_left(image_id)
+            self.images.start_import(image_id, {'name': 'web-download',
+                                                'uri': url})
+            processes.poll(lambda image_id=image_id: 'os_glance_failed_import'
+                           in self.images.show(image_id), 'the refusal')
+            self.assertIn('No data came', self.images.show(image_id)[ERROR])
+            self.check_nothing_left(image_id)
+            self.send_good(image_id)
+        image_id = self.images.create(block_device_mapping='[{}]')
+        self.assertEqual(204, self.images.put(image_id, b'').status_code)
+        self.check_image(image_id, b'')
+
     def test_format_that_is_not_allowed(self) -> None:
         for properties in ({'disk_format': 'vmdk'}, {'disk_format': 'ami'},
                            {'container_format': 'ova'}):

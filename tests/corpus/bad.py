@@ -171,7 +171,7 @@ def _archives() -> list[Bad]:
 def _isos() -> list[Bad]:
     """Return ISOs that are none, or something else as well."""
     return [
-        Bad('iso: empty', 'iso', b'', 'header'),
+        Bad('iso: empty', 'iso', b'', 'No data'),
         Bad('iso: zeros', 'iso', bytes(KIB * 64), 'header'),
         Bad('iso: cut short', 'iso', formats.iso()[:32 * KIB + 100],
             'header'),
@@ -217,6 +217,7 @@ def _several() -> list[Bad]:
             'several things'),
         Bad('qcow2 and an iso, said to be iso', 'iso', bytes(qcow2_iso),
             'several things'),
+        Bad('nothing', 'raw', b'', 'No data'),
         *(Bad(f'partition table: {name}', 'raw', formats.disk(*entries),
               'gpt image is not safe') for name, entries in tables),
         Bad('vmdk, which is not allowed', 'vmdk', formats.vmdk_sparse(),

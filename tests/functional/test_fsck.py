@@ -89,7 +89,9 @@ class TestDatabase(FsckCase):
         self.kept = self.images.upload(self.data)
 
     def test_sound(self) -> None:
-        self.images.upload(b'')
+        answer = self.images.put(self.images.create(
+            block_device_mapping='[{}]'), b'')
+        self.assertEqual(204, answer.status_code, answer.text)
         self.images.create()
         self.images.delete(self.images.upload(self.data))
         self.check()

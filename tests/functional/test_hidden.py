@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 import uuid
 
+import requests
 import sqlalchemy
 
 from tests.functional import base
@@ -166,6 +167,40 @@ class TestKept(HiddenCase):
         half = len(answers) // 2
         self.assertEqual([status for status, _ in answers[:half]],
                          [status for status, _ in answers[half:]])
+
+    def test_no_way_to_it_by_another_spelling(self) -> None:
+        """To MariaDB, all of them are one name; it would have answered."""
+        answers = set()
+        for name in (SECRET.upper(), SECRET.title(),
+                     SECRET.replace('a', 'ä')):
+            for image_id in (self.noted(), self.images.create()):
+                answer = self.add(image_id, name, MEMBER)
+                answers.add((answer.status_code, answer.text.replace(
+                    name, 'NAME').replace(image_id, 'ID')))
+                self.assertNotIn(name, self.images.show(image_id))
+            created = self.member('POST', '/images', json={name: 'x'},
+                                  headers={'Accept': 'application/json'})
+            self.assertEqual(403, created.status_code, created.text)
+        (status, text), = answers
+        self.assertEqual((403, True), (status, 'reserved' in text), text)
+
+    def test_two_spellings(self) -> None:
+        """One after the other, where the database tells them apart."""
+        image_id = self.noted()
+        status = 409 if base.ON_MARIADB else 200
+        for name, headers in (('SHADE', MEMBER), ('Shade', {}),
+                              (SECRET.upper(), {})):
+            answer = self.add(image_id, name, headers)
+            self.assertEqual(status, answer.status_code, answer.text)
+        self.check_kept(image_id)
+
+    def add(self, image_id: str, name: str,
+            headers: Mapping[str, str]) -> requests.Response:
+        return self.images.request(
+            'PATCH', f'/images/{image_id}',
+            json=[{'op': 'add', 'path': f'/{name}', 'value': 'x'}],
+            headers={'Content-Type': PATCH,
+                     'Accept': 'application/json'} | headers)
 
     def test_delete_image(self) -> None:
         image_id = self.noted()

@@ -63,6 +63,9 @@ class Server:
             self._behaviour(connection)
 
     def close(self) -> None:
+        # Without it, whoever waits for a connection would take one more.
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
 

@@ -95,7 +95,7 @@ class BadImagesTest(testtools.TestCase):
 class GoodImagesTest(testtools.TestCase):
 
     def test_raw(self) -> None:
-        for data in (b'', b'data', b'\0' * 512, bytes(KIB * 100),
+        for data in (b'\0', b'data', b'\0' * 512, bytes(KIB * 100),
                      b'# a script\necho version\n', b'version 1\n',
                      formats.disk(formats.partition(boot=0x80)),
                      formats.disk(formats.PROTECTIVE),
@@ -111,6 +111,18 @@ class GoodImagesTest(testtools.TestCase):
         self.assertEqual(
             inspection.Findings('raw', None),
             inspection.inspect(head, declared, rules.Rules(), None))
+
+    def test_nothing(self) -> None:
+        """Only where the data are elsewhere, whatever was declared."""
+        for disk_format in ('raw', 'qcow2', 'iso'):
+            self.assertEqual(
+                inspection.Findings(disk_format, 0),
+                inspect(b'', disk_format, block_device_mapping='[{}]'))
+            for mapping in (None, '', []):
+                error = self.assertRaises(
+                    exceptions.NoContent, inspect, b'', disk_format,
+                    block_device_mapping=mapping)
+                self.assertIn('block_device_mapping', str(error))
 
     def test_qcow2(self) -> None:
         for fields in (
@@ -146,7 +158,7 @@ class GoodImagesTest(testtools.TestCase):
                 allowed=rules.Rules(bare_metal_iso_boots=False))
 
     def test_min_disk(self) -> None:
-        inspect(b'', 'raw', size=GIB, min_disk=1)
+        inspect(b'x', 'raw', size=GIB, min_disk=1)
         inspect(formats.qcow2(), 'qcow2', min_disk=1)
         head = bytes(inspection.HEAD_SIZE)
         error = self.assertRaises(exceptions.ContentTooLarge, inspect, head,

@@ -63,14 +63,23 @@ class VerdictTest(testtools.TestCase):
         def failed(why: str) -> outcome.Outcome:
             return outcome.Outcome(outcome.FAILED, why)
 
-        judged = judge(dict.fromkeys('abc', PASSED), {
-            'a': failed('Traceback\ntempest.lib.exceptions.Forbidden: '
-                        'Forbidden\nDetails: no'),
+        forbidden = ('Traceback\ntempest.lib.exceptions.Forbidden: Forbidden'
+                     "\nDetails: {'message': 'You are not authorized to "
+                     "complete %s action.', 'code': 403}")
+        judged = judge(dict.fromkeys('abcefgh', PASSED), {
+            'a': failed(forbidden % 'add_image'),
+            # What the policy file says nothing of.
+            'e': failed(forbidden % 'delete_image'),
+            'f': failed('tempest.lib.exceptions.Forbidden: Forbidden'),
+            'g': failed(forbidden % 'easystack_image:stage_image'),
+            'h': failed('Captured: ' + forbidden % 'add_image' + '\nAsser'
+                        'tionError: something else'),
             'b': failed("Details: b'Images of disk_format vhd are not "
                         "allowed here; allowed are: iso'"),
             'c': failed('AssertionError: Forbidden was expected'),
             'd': failed('')})
         self.assertEqual({
             'a': "a member's upload",
-            'b': 'a format that the manual leaves out', 'c': '', 'd': ''},
+            'b': 'a format that the manual leaves out', 'c': '', 'd': '',
+            'e': '', 'f': '', 'g': "a member's upload", 'h': ''},
             judged.refusals())

@@ -122,10 +122,25 @@ class FilterCase(testtools.TestCase):
 class UploadsTest(FilterCase):
 
     def test_good(self) -> None:
-        for data in (b'', b'data', bytes(3 << 20)):
+        for data in (b'data', bytes(3 << 20)):
             self.behind.image['status'] = 'queued'
             self.assertEqual(204, self.put(data).status_int)
             self.assertEqual(data, self.behind.data)
+
+    def test_nothing(self) -> None:
+        for what in ('file', 'stage'):
+            for more in ({}, {'HTTP_TRANSFER_ENCODING': 'chunked',
+                              'CONTENT_LENGTH': '',
+                              'wsgi.input_terminated': True}):
+                answer = self.put(b'', what, **more)
+                self.assertEqual(400, answer.status_int)
+                self.assertIn('No data', answer.json['message'])
+        self.assertEqual([], self.behind.passed)
+        # As Nova makes a snapshot of a server that boots from a volume.
+        self.behind.image['block_device_mapping'] = '[{"snapshot_id": "x"}]'
+        self.assertEqual(204, self.put(b'').status_int)
+        self.assertEqual(b'', self.behind.data)
+        self.assertNotIn('easystack_content_error', self.behind.image)
 
     def test_bad(self) -> None:
         """Glance does not even hear of it."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from oslo_context import context as oslo_context
 import testtools
+from webob import exc
 from webob import multidict
 
 from easystack_image import exceptions
@@ -24,6 +25,10 @@ class Rules:
         context.roles.extend(context.service_roles)
         assert action == 'read'
         return not name.startswith('secret') or 'admin' in context.roles
+
+
+class Twice(Exception):
+    """What the database says to a name that it has already."""
 
 
 class Api:
@@ -45,11 +50,23 @@ class Api:
         given = values.get('properties', {})
         for name, value in given.items():
             if name not in atomic_props:
-                self.properties[name] = value
+                self._write(name, value)
         for name in list(self.properties):
             if purge_props and name not in atomic_props and name not in given:
                 del self.properties[name]
         return self.properties
+
+    def _write(self, name: str, value: str) -> None:
+        """Compare names as MariaDB does."""
+        if any(name != other and name.lower() == other.lower()
+               for other in self.properties):
+            raise Twice
+        self.properties[name] = value
+
+    def image_create(self, context: Any, values: Any) -> Any:
+        """Begin anew."""
+        self.properties = {}
+        return self.image_update(context, 'x', values)
 
     def image_get_all(self, context: Any, filters: Any = None,
                       marker: Any = None, limit: Any = None) -> Any:
@@ -64,8 +81,12 @@ class Api:
         start = ids.index(marker) + 1 if marker else 0
         return found[start:][:limit]
 
-    def image_get(self) -> str:
-        return 'the image'
+    def image_get(self, context: Any, image_id: str) -> Any:
+        """Return it with a property that is there no longer."""
+        listed = [{'name': name, 'deleted': False}
+                  for name in self.properties]
+        return {'properties': [*listed, {'name': 'Secret gone',
+                                         'deleted': True}]}
 
 
 def user(*roles: str, service: str = '') -> oslo_context.RequestContext:
@@ -79,7 +100,7 @@ class HiddenTest(testtools.TestCase):
     def setUp(self) -> None:
         super().setUp()
         self.api = Api()
-        self.database = hidden.Database(self.api, Rules())
+        self.database = hidden.Database(self.api, Rules(), Twice)
 
     def update(self, context: Any, properties: dict[str, str]) -> None:
         self.database.image_update(
@@ -118,6 +139,40 @@ class HiddenTest(testtools.TestCase):
         self.update(context, {})
         self.database.image_get_all(context, {'secret': 'x', 'shade': 'y'})
         self.assertEqual(['member'], context.roles)
+
+    def test_twins_of_hidden_properties(self) -> None:
+        """Refused alike, whether there is a hidden one or none."""
+        for properties in ({'secret': 'x', 'shade': 'blue'}, {}):
+            for name in ('SECRET', 'Secret', 'SECRET ', 'sécret', 'SÉCRET',
+                         'Secret gone', 'SECRETLY'):
+                self.api.properties = dict(properties)
+                error = self.assertRaises(
+                    exc.HTTPForbidden, self.update, user('member'),
+                    {'shade': 'red', name: 'y'})
+                self.assertEqual(f"Attribute '{name}' is reserved.",
+                                 error.explanation)
+                self.assertEqual(properties, self.api.properties)
+                self.assertRaises(
+                    exc.HTTPForbidden, self.database.image_create,
+                    user('member'), {'properties': {name: 'y'}})
+        self.update(user('member'), {'Shade of Secret': 'y'})
+        self.database.image_create(user('admin'),
+                                   {'properties': {'Secret': 'y'}})
+        # It is written back with all that is changed.
+        self.update(user('member'), {'Secret': 'y', 'shade': 'red'})
+        self.assertEqual({'Secret': 'y', 'shade': 'red'},
+                         self.api.properties)
+
+    def test_other_twins(self) -> None:
+        """409, and not Glance's 500, which looks like a fault."""
+        self.assertRaises(exc.HTTPConflict, self.update, user('member'),
+                          {'shade': 'red', 'SHADE': 'red'})
+        self.assertRaises(exc.HTTPConflict, self.update, user('admin'),
+                          {'SECRET': 'red'})
+        error = self.assertRaises(
+            exc.HTTPConflict, self.database.image_create, user('member'),
+            {'properties': {'a': '1', 'A': '2'}})
+        self.assertNotIn('secret', str(error))
 
     def listed(self, context: Any, filters: Any) -> Any:
         self.assertEqual([], self.database.image_get_all(
@@ -164,7 +219,9 @@ class HiddenTest(testtools.TestCase):
                 user('member'), filters={name: 'x'}, limit=3))
 
     def test_the_rest_is_glances(self) -> None:
-        self.assertEqual('the image', self.database.image_get())
+        self.assertEqual(['secret', 'shade', 'os_glance_x', 'Secret gone'], [
+            each['name'] for each in self.database.image_get(
+                user(), 'x')['properties']])
         self.assertRaises(AttributeError, getattr, self.database, 'fly')
 
     def test_releases_that_it_does_not_fit_to(self) -> None:
