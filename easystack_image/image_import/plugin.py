@@ -51,6 +51,8 @@ class CheckContent(task.Task):  # type: ignore[misc]
         self._stores = [store for store in flow.get('backend') or ()
                         if store]
         self._rules = configured.image_rules(conf)
+        #: The checksum that was announced, as the image has it.
+        self._announced = ''
 
     def execute(self, file_path: str, **kwargs: Any) -> None:
         """Judge the data.
@@ -69,12 +71,16 @@ class CheckContent(task.Task):  # type: ignore[misc]
             raise _upload_error(str(error)) from error
         with self._wrapper as action:
             action.pop_extra_property(declaration.ERROR)
+            # Images of servers and volumes would have it as well.
+            action.pop_extra_property(declaration.EXPECTED_HASH)
             if findings.virtual_size:
                 action.set_image_attribute(
                     virtual_size=findings.virtual_size)
 
     def _declared(self) -> declaration.Declaration:
         image = self._images.get(self._image_id)
+        self._announced = image.extra_properties.get(
+            declaration.EXPECTED_HASH, '')
         return declaration.of_image(dict(image.extra_properties) | {
             'disk_format': image.disk_format,
             'container_format': image.container_format,
@@ -95,7 +101,11 @@ class CheckContent(task.Task):  # type: ignore[misc]
             action.remove_importing_stores(self._stores)
             if ours:
                 action.add_failed_stores(self._stores)
-            action.set_image_extra_properties({declaration.ERROR: reason})
+            # For the next attempt.
+            kept = {declaration.EXPECTED_HASH: self._announced
+                    } if self._announced else {}
+            action.set_image_extra_properties(
+                {declaration.ERROR: reason} | kept)
         # What Glance downloaded by itself, it deletes by itself.
         if self._method == 'glance-direct' and file_path:
             try:

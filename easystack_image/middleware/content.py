@@ -8,7 +8,7 @@ staged is checked by the import plugin of the same name
 
 It stands right behind ``context``, whose request context it needs, and
 behind filters that change what is declared.  Whatever brings no image data
-passes by untouched.
+passes by untouched, but for what a download that died says of its image.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from easystack_image.middleware import incoming
 from easystack_image.middleware import input as input_
 from easystack_image.middleware import locations
 from easystack_image.middleware import origins
+from easystack_image.middleware import reserved
 from easystack_image.middleware import routing
 
 LOG = logging.getLogger(__name__)
@@ -108,8 +109,12 @@ class ContentFilter:
         path = [part for part in environ.get('PATH_INFO', '').split('/')
                 if part]
         match environ.get('REQUEST_METHOD'), path:
-            case 'PUT', ['v2', 'images', image_id, 'file' | 'stage']:
-                return lambda env: self._uploads(env, image_id)
+            case 'PUT', ['v2', 'images', image_id, 'file' | 'stage' as what]:
+                return lambda env: self._uploads(env, image_id, what)
+            case 'GET', ['v2', 'images', image_id]:
+                return lambda env: self._show(env, image_id)
+            case 'GET', ['v2', 'images', image_id, 'tasks']:
+                return lambda env: self._tasks_of(env, image_id)
             case 'POST', ['v2', 'images', image_id, 'import']:
                 return lambda env: self._import(env, image_id)
             case 'POST', ['v2', 'images', image_id, 'locations']:
@@ -165,6 +170,7 @@ class ContentFilter:
                 image_id: str) -> webob.Response | None:
         """Look at a PATCH: it may change what was judged, or add data."""
         changes = input_.take_json(environ, _MAX_JSON)
+        reserved.check_changes(changes)
         if any(origins.changed(change) & _FIXED for change in (
                 changes if isinstance(changes, list) else ())):
             shown = self._glance.show(environ, image_id)
@@ -233,26 +239,34 @@ class ContentFilter:
         return None
 
     def _create(self, environ: asking.Environ) -> webob.Response | None:
-        """Keep the checksum that is announced for the data to come.
-
-        Glance takes ``os_hash_value`` in a new image, but forgets it.
-        """
+        """Keep the checksum that is announced for the data to come."""
         body = input_.take_json(environ, _MAX_JSON)
-        if not isinstance(body, dict) or not (
-                body.get('os_hash_value') or
-                body.get(declaration.EXPECTED_HASH)):
-            return None
-        digest = body.pop('os_hash_value', None)
-        algorithm = body.pop('os_hash_algo', None) or 'sha512'
-        announced = str(body.get(declaration.EXPECTED_HASH)
-                        or f'{algorithm}:{digest}')
-        try:
-            parsed = declaration.parse_hash(announced)
-        except exceptions.ContentRefused as error:
-            raise exc.HTTPBadRequest(explanation=str(error)) from error
-        body[declaration.EXPECTED_HASH] = ':'.join(parsed)
-        webob.Request(environ).body = json.dumps(body).encode()
+        if isinstance(body, dict):
+            request = webob.Request(environ)
+            made = reserved.creation(body, getattr(request, 'context', None))
+            if made != body:
+                request.body = json.dumps(made).encode()
         return None
+
+    def _show(self, environ: asking.Environ,
+              image_id: str) -> webob.Response:
+        """Answer for an image, without what a dead download says of it."""
+        answer = webob.Request(environ).get_response(self._app)
+        if answer.status_int == 200 and declaration.PROGRESS.encode() in (
+                answer.body) and self._downloads.bury(environ,
+                                                      answer.json_body):
+            return self._glance.show(environ, image_id)
+        return answer
+
+    def _tasks_of(self, environ: asking.Environ,
+                  image_id: str) -> webob.Response:
+        """Answer for the tasks of an image; those of the dead have failed."""
+        answer = webob.Request(environ).get_response(self._app)
+        if answer.status_int == 200 and self._downloads.bury(
+                environ, {'id': image_id}, answer.json_body['tasks']):
+            return self._glance.send(asking.blank(
+                environ, 'GET', f'/v2/images/{image_id}/tasks'))
+        return answer
 
 
 def factory(global_conf: Mapping[str, str], **local_conf: str,

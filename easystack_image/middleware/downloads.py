@@ -10,7 +10,8 @@ data are staged, as if the client had sent them, and then imported
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+import datetime
 import logging
 import threading
 import time
@@ -37,6 +38,10 @@ LOG = logging.getLogger(__name__)
 _WAITING = 100
 #: How often the progress is written down, in seconds.
 _INTERVAL = 2.0
+#: How often one that waits for its turn says so, in seconds.
+_BEAT = 60.0
+#: What else than the server may hold one up, in seconds.
+_PATIENCE = 300
 
 
 class Downloads:
@@ -53,6 +58,9 @@ class Downloads:
         self._rules = rules
         self._url_rules = url_rules
         self._limits = limits
+        #: For how long one that lives may say nothing, in seconds.
+        self._silence = _PATIENCE + (limits.redirects + 1) * (
+            limits.connect_timeout + limits.read_timeout)
         self._turns = threading.Semaphore(at_once)
         self._places = threading.Semaphore(at_once + _WAITING)
 
@@ -63,6 +71,36 @@ class Downloads:
             fetched, or its host is unknown
         """
         fetch.permitted(self._url_rules.check(url), self._url_rules)
+
+    def bury(self, environ: asking.Environ, image: Mapping[str, Any],
+             tasks: Iterable[Mapping[str, Any]] = ()) -> bool:
+        """Record the failure of downloads whose process ended.
+
+        Nobody's request fails because this does; the log tells of it.
+
+        :param image: as Glance shows it, as far as it was asked
+        :param tasks: of the image, likewise
+        :returns: whether there were any
+        """
+        # Whoever only looks should not cause much: Glance takes its tasks
+        # from its database in a transaction that writes.
+        suspects = [*([image] if declaration.PROGRESS in image else []),
+                    *filter(records.is_unfinished, tasks)]
+        if not any(self._is_silent(each) for each in suspects):
+            return False
+        image_id = image['id']
+        try:
+            return records.bury(webob.Request(environ).context, image_id,
+                                self._silence)
+        except Exception as error:
+            LOG.warning('Image %(image)s: the end of a download could not be '
+                        'recorded: %(error)s',
+                        {'image': image_id, 'error': error})
+            return False
+
+    def _is_silent(self, record: Mapping[str, Any]) -> bool:
+        return records.is_silent(datetime.datetime.fromisoformat(
+            record['updated_at']), self._silence)
 
     def start(self, environ: asking.Environ, image_id: str,
               body: dict[str, Any]) -> webob.Response:
@@ -77,6 +115,7 @@ class Downloads:
         if shown.status_int != 200:
             return shown
         image = shown.json_body
+        self.bury(environ, image)
         _check_state(image)
         self._rules.check_declared(declaration.of_image(image))
         # Whoever may not give it data learns nothing of servers either.
@@ -109,9 +148,13 @@ class Downloads:
         """Do a download, and record what became of it."""
         error = 'The download failed; the administrator finds in the log why'
         try:
-            with self._turns:
+            while not self._turns.acquire(timeout=_BEAT):
+                record.tell(None)
+            try:
                 record.begin()
                 self._bring(environ, image_id, body, record)
+            finally:
+                self._turns.release()
             error = ''
         except exceptions.ContentError as refusal:
             error = str(refusal)
@@ -183,11 +226,12 @@ class Reported:
 
     :param body: what is read
     :param download: where it comes from
-    :param tell: called with whole percent, every few seconds
+    :param tell: called with whole percent, every few seconds; with None if
+        nobody knows how much there is
     """
 
     def __init__(self, body: incoming.Body, download: fetch.Download,
-                 tell: Callable[[int], None]) -> None:
+                 tell: Callable[[int | None], None]) -> None:
         self._body = body
         self._download = download
         self._tell = tell
@@ -196,8 +240,10 @@ class Reported:
     def read(self, size: int = -1) -> bytes:
         """Return the next bytes, as the body does."""
         data = self._body.read(size)
-        if self._download.size and time.monotonic() >= self._due:
-            self._tell(self._download.received * 100 // self._download.size)
+        if time.monotonic() >= self._due:
+            whole = self._download.size
+            self._tell(self._download.received * 100 // whole
+                       if whole else None)
             self._due = time.monotonic() + _INTERVAL
         return data
 

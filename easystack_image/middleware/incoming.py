@@ -94,8 +94,11 @@ class Uploads:
         self._drain_time = drain_time
 
     def __call__(self, environ: asking.Environ, image_id: str,
-                 ) -> webob.Response | None:
-        """Return the answer, or None to pass the request on as it is."""
+                 what: str) -> webob.Response | None:
+        """Return the answer, or None to pass the request on as it is.
+
+        :param what: ``file`` or ``stage``
+        """
         request = webob.Request(environ)
         if request.content_type != _TYPE:
             # Glance refuses it.
@@ -116,9 +119,13 @@ class Uploads:
         answer = request.get_response(self._app)
         if body.error:
             return self._refuse(environ, image_id, source, body.error)
-        if answer.status_int == 204 and declaration.ERROR in image:
+        # Whoever makes an image of a server or of a volume copies what the
+        # image had, and the checksum would be that of other data.
+        over = {declaration.ERROR} | (
+            {declaration.EXPECTED_HASH} if what == 'file' else set())
+        if answer.status_int == 204 and over.intersection(image):
             self._glance.set_properties(environ, image_id,
-                                        **{declaration.ERROR: None})
+                                        **dict.fromkeys(over))
         return answer
 
     def _judge(self, stream: stream_module.Stream,

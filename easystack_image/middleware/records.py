@@ -10,7 +10,8 @@ only, and everything else in it works without.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import datetime
 import functools
 import logging
 from typing import Any
@@ -23,7 +24,13 @@ from easystack_image.middleware import asking
 
 LOG = logging.getLogger(__name__)
 
+#: The method of an import that downloads.
+_METHOD = 'web-download'
+#: The states of tasks that are to come to an end.
+_UNFINISHED = ('pending', 'processing')
+
 _FAILED = 'os_glance_failed_import'
+_EPITAPH = 'The download ended with the process that did it. '
 _STAGED_BY = 'os_glance_stage_host'
 _STAGING = 'os_glance_staging_store'
 
@@ -63,16 +70,19 @@ class Record:
         self._task.begin_processing()
         self._tasks.save(self._task)
 
-    def tell(self, percent: int) -> None:
-        """Record how far it is.
+    def tell(self, percent: int | None) -> None:
+        """Record how far it is, and that somebody is at it.
 
         A database that is busy just now is no reason to stop.
+
+        :param percent: None if it is not known
         """
-        self._task.message = f'Downloaded {percent} %'
+        if percent is not None:
+            self._task.message = f'Downloaded {percent} %'
         try:
             self._tasks.save(self._task)
             image = self._images.get(self._image_id)
-            image.extra_properties[declaration.PROGRESS] = str(percent)
+            image.extra_properties[declaration.PROGRESS] = str(percent or 0)
             self._images.save(image)
         except Exception as error:
             LOG.warning('Image %(image)s: progress not recorded: %(error)s',
@@ -114,6 +124,66 @@ class Record:
         except Exception as error:
             LOG.warning('Image %(image)s: failure not recorded: %(error)s',
                         {'image': self._image_id, 'error': error})
+
+
+def bury(context: Any, image_id: str, silence: float) -> bool:
+    """Record the failure of downloads that ended with their process.
+
+    Each writes to its task and to the image, as long as it lives.
+
+    :param context: of whoever asks about the image; he need not be one who
+        may change it
+    :param silence: for how long one that lives may write nothing, in seconds
+    :returns: whether there were any
+    """
+    gateway = _gateway()
+    context = context.elevated()
+    images, tasks = gateway.get_repo(context), gateway.get_task_repo(context)
+    image = images.get(image_id)
+    downloads = [tasks.get(task['id']) for task
+                 in gateway.db_api.tasks_get_by_image(context, image_id)
+                 if _is_download(task)]
+    dead = [task for task in downloads if task.status in _UNFINISHED
+            and is_silent(task.updated_at, silence)]
+    is_stale = declaration.PROGRESS in image.extra_properties and all(
+        is_silent(each.updated_at, silence) for each in (image, *downloads))
+    reason = _EPITAPH + ('Delete the image and begin again'
+                         if image.status == 'uploading' else 'Begin again')
+    for task in dead:
+        LOG.warning('Image %(image)s: %(reason)s',
+                    {'image': image_id, 'reason': reason})
+        task.fail(reason)
+        tasks.save(task)
+    if is_stale:
+        del image.extra_properties[declaration.PROGRESS]
+        if image.status in ('queued', 'uploading'):
+            image.extra_properties[declaration.ERROR] = reason
+        images.save(image)
+    return is_stale or bool(dead)
+
+
+def is_silent(written: datetime.datetime, silence: float) -> bool:
+    """Tell whether nothing was written for some time.
+
+    :param written: when it was written last, in UTC, whether it says so or
+        not (Glance's tasks do not)
+    :param silence: in seconds
+    """
+    return datetime.datetime.now(datetime.UTC) - written.replace(
+        tzinfo=datetime.UTC) > datetime.timedelta(seconds=silence)
+
+
+def is_unfinished(task: Mapping[str, Any]) -> bool:
+    """Tell whether a task is a download that has not come to its end.
+
+    :param task: as Glance shows it
+    """
+    return task['status'] in _UNFINISHED and _is_download(task)
+
+
+def _is_download(task: Mapping[str, Any]) -> bool:
+    asked = (task.get('input') or {}).get('import_req') or {}
+    return bool((asked.get('method') or {}).get('name') == _METHOD)
 
 
 def _unstage(image_id: str) -> None:

@@ -9,6 +9,7 @@ import time
 from typing import Any, ClassVar
 
 import requests
+import sqlalchemy
 
 from tests.content import prerequisites
 from tests.corpus import bad
@@ -27,6 +28,7 @@ CHOSEN = ('qcow2: backing file', 'qcow2: data file', 'qcow2: 100 bytes',
           'partition table: GPT and more', 'qcow2: larger than min_disk')
 GIB = 1 << 30
 ERROR = 'easystack_content_error'
+PROGRESS = 'easystack_download_progress'
 GOOD = client.content(3 << 20, seed=1)
 PATCH_TYPE = 'application/openstack-images-v2.1-json-patch'
 
@@ -102,6 +104,12 @@ class GateCase(base.SharedGlanceCase):
         self.check_image(image_id, data)
         self.assertNotIn(ERROR, self.images.show(image_id))
         self.images.delete(image_id)
+
+    def tasks(self, image_id: str) -> list[dict[str, Any]]:
+        """Return what Glance tells of the imports of an image."""
+        answer = self.images.request('GET', f'/images/{image_id}/tasks')
+        found: list[dict[str, Any]] = answer.json()['tasks']
+        return found
 
     def staged(self, image_id: str) -> Path:
         return self.root / 'staging' / image_id
@@ -265,11 +273,6 @@ class TestImports(GateCase):
         tasks = self.tasks(image_id)
         self.assertEqual({'failure'}, {task['status'] for task in tasks})
         self.assertRegex(tasks[-1]['message'], each.why)
-
-    def tasks(self, image_id: str) -> list[dict[str, Any]]:
-        answer = self.images.request('GET', f'/images/{image_id}/tasks')
-        found: list[dict[str, Any]] = answer.json()['tasks']
-        return found
 
     def test_plugin(self) -> None:
         """What is bad only once it is staged, for one store and several."""
@@ -481,6 +484,42 @@ class TestSlowDownload(GateCase):
         self.assertGreaterEqual(len(percent), 3, percent)
         self.assertTrue(all(0 <= each <= 100 for each in percent), percent)
 
+    def test_worker_that_is_killed(self) -> None:
+        """What it left is mended for whoever looks, when it is certain."""
+        image_id = self.images.create()
+        with file_server.FileServer() as slow:
+            url = slow.serve('/slow', client.content(40 << 20),
+                             rate=4 << 20)
+            self.images.start_import(image_id, {'name': 'web-download',
+                                                'uri': url})
+            processes.poll(lambda: self.images.show(image_id).get(
+                PROGRESS, '0') != '0', 'progress')
+            self.glance.kill()
+        self.glance.start()
+        self.assertIn(PROGRESS, self.images.show(image_id))
+        task, = self.tasks(image_id)
+        self.assertEqual('processing', task['status'])
+        self.make_old()
+        record = self.images.show(image_id)
+        self.assertNotIn(PROGRESS, record)
+        self.assertIn('Delete the image and begin again', record[ERROR])
+        task, = self.tasks(image_id)
+        self.assertEqual(('failure', record[ERROR]),
+                         (task['status'], task['message']))
+        self.images.delete(image_id)
+
+    def make_old(self) -> None:
+        """As if time had passed."""
+        engine = sqlalchemy.create_engine(self.glance.connection)
+        try:
+            with engine.begin() as connection:
+                for table in ('images', 'tasks'):
+                    connection.execute(sqlalchemy.text(
+                        f'update {table} '  # noqa: S608
+                        "set updated_at = '2020-01-01 00:00:00'"))
+        finally:
+            engine.dispose()
+
     def test_two_at_once(self) -> None:
         """The second finds that it is too late, and does no harm."""
         image_id = self.images.create()
@@ -493,7 +532,5 @@ class TestSlowDownload(GateCase):
             record = self.images.wait(image_id, status='active')
         self.check_image(image_id, data)
         self.assertNotIn(ERROR, record)
-        tasks = self.images.request(
-            'GET', f'/images/{image_id}/tasks').json()['tasks']
         self.assertEqual(['failure', 'success', 'success'], sorted(
-            task['status'] for task in tasks))
+            task['status'] for task in self.tasks(image_id)))

@@ -5,6 +5,7 @@ What it does within Glance is in tests/content.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 import sys
 import types
@@ -171,6 +172,20 @@ class PluginTest(testtools.TestCase):
         # Not for users.
         self.assertNotIn('secret', image.extra_properties[ERROR])
         self.assertEqual(1, len(self.deleted))
+
+    def test_announced_checksum(self) -> None:
+        """It goes with the data, and stays for other data to come."""
+        name, announced = 'easystack_expected_hash', 'sha256:' + (
+            hashlib.sha256(b'data').hexdigest())
+        image = Image(extra_properties={name: announced})
+        self.run_flow(image, b'data')
+        self.assertNotIn(name, image.extra_properties)
+        image = Image(extra_properties={name: announced})
+        for data, kind in ((b'data', ZeroDivisionError),
+                           (b'else', UploadException)):
+            self.assertRaises(kind, self.run_flow, image, data,
+                              error=ZeroDivisionError())
+            self.assertEqual(announced, image.extra_properties[name])
 
     def test_staged_data_that_are_gone(self) -> None:
         self.useFixture(fixtures.MockPatchObject(

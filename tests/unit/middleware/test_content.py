@@ -6,10 +6,13 @@ What it does before Glance is in tests/content.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+import datetime
 import functools
+import hashlib
 import io
 import json
 import socket
+import types
 from typing import Any
 
 import fixtures
@@ -218,6 +221,7 @@ class OtherWaysTest(FilterCase):
         source = io.BytesIO(b'never read')
         for method, path in (
                 ('GET', f'/images/{IMAGE}/file'), ('GET', '/images'),
+                ('GET', f'/images/{IMAGE}/members'),
                 ('PUT', '/images'), ('POST', '/metadefs/namespaces'),
                 ('DELETE', f'/images/{IMAGE}'), ('PATCH', '/tasks'),
                 ('POST', f'/images/{IMAGE}/members'),
@@ -358,6 +362,70 @@ class OtherWaysTest(FilterCase):
         # Nothing announced: not touched.
         self.assertEqual({'os_hash_algo': 'sha512'}, self.send(
             'POST', '/images', {'os_hash_algo': 'sha512'}).json)
+
+    def test_what_only_the_gate_says(self) -> None:
+        for name in ('easystack_content_error',
+                     'easystack_download_progress'):
+            answer = self.send('POST', '/images', {name: '5'})
+            self.assertEqual(403, answer.status_int)
+            self.assertIn(f'{name}: only the content gate', answer.text)
+            for form, changes in (
+                    (PATCH_TYPE, [{'op': 'add', 'path': f'/{name}',
+                                   'value': '5'}]),
+                    (PATCH_TYPE, [{'op': 'add', 'path': '/x', 'value': '5'},
+                                  {'op': 'replace', 'path': f'/ {name}',
+                                   'value': '5'}]),
+                    (PATCH_TYPE.replace('.1', '.0'), [
+                        {'add': f'/{name}', 'value': '5'}])):
+                answer = self.send('PATCH', f'/images/{IMAGE}', changes, form)
+                self.assertEqual(403, answer.status_int)
+            self.behind.image[name] = '5'
+            answer = self.send('PATCH', f'/images/{IMAGE}', [
+                {'op': 'remove', 'path': f'/{name}'}], PATCH_TYPE)
+            self.assertEqual(200, answer.status_int)
+            self.assertNotIn(name, self.behind.image)
+        self.assertEqual([], self.behind.passed)
+
+    def test_checksum_by_patch(self) -> None:
+        for value, status in (('nonsense', 400), (5, 400), ('md5:' + 'a' * 32,
+                              400), ('sha256:' + 'a' * 64, 200), ('', 200)):
+            answer = self.send('PATCH', f'/images/{IMAGE}', [
+                {'op': 'add', 'path': '/easystack_expected_hash',
+                 'value': value}], PATCH_TYPE)
+            self.assertEqual(status, answer.status_int, value)
+            self.assertEqual(status == 400, 'sha256' in answer.text
+                             and 'algorithm' in answer.text)
+
+    def test_services_that_copy_properties(self) -> None:
+        """What was said of an image holds for no snapshot of its server."""
+        inherited = {'name': 'x', 'easystack_content_error': 'no',
+                     'easystack_download_progress': '5',
+                     'easystack_expected_hash': 'sha256:' + 'a' * 64}
+        served = types.SimpleNamespace(service_roles=['service'])
+        self.assertEqual({'name': 'x'}, self.send(
+            'POST', '/images', inherited,
+            **{'webob.adhoc_attrs': {'context': served}}).json)
+
+    def test_checksum_goes_with_the_data(self) -> None:
+        name = 'easystack_expected_hash'
+        self.behind.image[name] = 'sha256:' + hashlib.sha256(
+            b'data').hexdigest()
+        self.assertEqual(204, self.put(b'data', 'stage').status_int)
+        self.assertIn(name, self.behind.image)
+        self.behind.image['status'] = 'queued'
+        self.assertEqual(204, self.put(b'data').status_int)
+        self.assertNotIn(name, self.behind.image)
+
+    def test_progress_of_the_living_stays(self) -> None:
+        """Outside of Glance, the dead stay as well; no request fails."""
+        now = datetime.datetime.now(datetime.UTC).isoformat()
+        for written in (now, '2020-01-01T00:00:00Z'):
+            self.behind.image |= {'easystack_download_progress': '5',
+                                  'updated_at': written}
+            answer = self.send('GET', f'/images/{IMAGE}')
+            self.assertEqual(self.behind.image, answer.json)
+            answer = self.send('GET', f'/images/{IMAGE}/tasks')
+            self.assertEqual({'tasks': []}, answer.json)
 
     def test_bodies_that_are_no_json(self) -> None:
         for body in (b'', b'{', b'\xff'):
