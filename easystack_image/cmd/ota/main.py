@@ -32,7 +32,11 @@ _OVERRIDES = ('repository', 'channel', 'trusted_root', 'state_directory',
               'slots_directory', 'proxy', 'ca_file', 'uv', 'python')
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return what reads the command line.
+
+    :raises ImportError: if tuf is not installed
+    """
     parser = argparse.ArgumentParser(
         prog='easystack-image-ota',
         description='Get signed releases of the image service, and install '
@@ -49,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(
             f'--{name.replace("_", "-")}', metavar='VALUE',
             help=f'Instead of {name} in the configuration.')
+    from easystack_image.cmd.ota import boot
     from easystack_image.cmd.ota import client
     from easystack_image.cmd.ota import hold
     from easystack_image.cmd.ota import hooks
@@ -61,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     hooks.add(commands)
     upgrade.add(commands)
     hold.add(commands)
+    boot.add(commands)
     merge.add(commands)
     releases.add(commands)
     return parser
@@ -95,12 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     try:
-        parser = _parser()
+        found = make_parser()
     except ImportError as error:
         output.say(f'{error}: install "easystack-image[ota]", or tuf beside '
                    'this package')
         return FAILED
-    arguments = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    arguments = found.parse_args(sys.argv[1:] if argv is None else argv)
     try:
         code = _run(arguments)
         sys.stdout.flush()

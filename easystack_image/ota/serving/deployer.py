@@ -3,7 +3,8 @@
 An instance is handed over and drained by what its command line says
 (:mod:`easystack_image.ota.serving.command`).  uWSGI takes the same option
 twice without a word, and many others would end a request that is under way;
-so what the deployer adds is looked through before anything is started.
+so what the deployer adds is looked through before anything is started.  Of
+what is said in both, the command line counts, since it comes last.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ _REFUSED = {
     'stats*': _OURS, 'listen': _OURS, 'l': _OURS, 'module': _OURS,
     'w': _OURS, 'wsgi*': _OURS, 'mount': _OURS, 'callable': _OURS,
     'file': _OURS, 'eval': _OURS, 'map-socket': _OURS,
-    'chmod-socket': _OURS, 'vacuum': 'it removes sockets that are needed',
+    'chunked-input-*': _OURS, 'socket-timeout': _OURS,
+    'buffer-size': _OURS, 'b': _OURS, 'chmod-socket': _OURS,
+    'vacuum': 'it removes sockets that are needed',
     'socket': _SOCKET, 's': _SOCKET, 'http*': _SOCKET, 'https*': _SOCKET,
     'uwsgi-socket': _SOCKET, 'fastcgi-socket': _SOCKET,
     'shared-socket': _SOCKET, 'reuse-port': _SOCKET, 'emperor*': _SOCKET,

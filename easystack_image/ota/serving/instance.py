@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 
 from easystack_image import exceptions
@@ -88,7 +89,9 @@ class Instance:
         :param timeout: seconds
         :raises InstanceError: if it does not in that time
         """
-        self.place.gate.touch(mode=0o600)
+        # Root must not be led elsewhere by the user of the service.
+        os.close(os.open(self.place.gate, os.O_WRONLY | os.O_CREAT
+                         | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         deadline = time.monotonic() + timeout
         while not all(worker.accepting for worker in self.workers()):
             if time.monotonic() > deadline:
@@ -120,13 +123,16 @@ class Instance:
         try:
             # Would wait for ever for a reader that is dead.
             descriptor = os.open(self.place.fifo,
-                                 os.O_WRONLY | os.O_NONBLOCK)
+                                 os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno not in (errno.ENXIO, errno.ENOENT):
                 raise
             raise exceptions.InstanceError(
                 f'instance {self.name} does not run') from error
         try:
+            if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                raise exceptions.InstanceError(
+                    f'{self.place.fifo} is no FIFO')
             os.write(descriptor, command.encode())
         finally:
             os.close(descriptor)
