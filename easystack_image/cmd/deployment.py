@@ -94,7 +94,7 @@ class Deployment:
                                for path in files)
         return judge(self._asked(lambda _: configuration.findings(
             list(dict.fromkeys([*filter(os.path.exists, beside), *files])),
-            directories)), ', '.join(files))
+            directories)))
 
     def pipeline(self) -> Result:
         """Judge the paste file, and tell which of our filters it has."""

@@ -1,0 +1,58 @@
+"""What is made of "glance-manage db check"; tests/functional has the real one.
+
+Its place is taken by a program of the same name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fixtures
+import testtools
+
+from easystack_image.ota.checks import database
+
+
+class DatabaseTest(testtools.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        root = Path(self.useFixture(fixtures.TempDir()).path)
+        self.manage = root / 'glance' / 'cmd' / 'manage.py'
+        self.manage.parent.mkdir(parents=True)
+        for directory in (self.manage.parent, self.manage.parents[1]):
+            (directory / '__init__.py').touch()
+        self.useFixture(fixtures.EnvironmentVariable('PYTHONPATH', str(root)))
+
+    def find(self, body: str) -> list[tuple[bool, str]]:
+        self.manage.write_text(f'import sys\ndef main():\n    {body}\n')
+        return [(each.serious, each.text) for each in database.findings(
+            ['/etc/glance/a.conf', '/b.conf'], ['/etc/glance/c.d'])]
+
+    def test_phases(self) -> None:
+        self.assertEqual([], self.find('return 0'))
+        for code, phase, serious in ((3, 'expand', True),
+                                     (4, 'migrate', True),
+                                     (5, 'contract', False)):
+            found, = self.find(f'sys.exit({code})')
+            self.assertIs(serious, found[0])
+            self.assertIn(f'"glance-manage db {phase}"', found[1])
+
+    def test_arguments(self) -> None:
+        found, = self.find('sys.exit(repr(sys.argv[1:]))')
+        self.assertIn("['--config-file=/etc/glance/a.conf', "
+                      "'--config-file=/b.conf', "
+                      "'--config-dir=/etc/glance/c.d', 'db', 'check']",
+                      found[1])
+
+    def test_failure(self) -> None:
+        """Its last words, and no password in them."""
+        serious, text = self.find(
+            'print("x", file=sys.stderr); sys.exit("cannot connect to '
+            'mysql+pymysql://glance:s3cr3t@db/glance")')[0]
+        self.assertTrue(serious)
+        self.assertIn('mysql+pymysql://glance:***@db/glance', text)
+        self.assertIn('(1)', text)
+        self.assertNotIn('x\n', text)
+        (_, text), = self.find('sys.exit(9)')
+        self.assertIn('(9)', text)
