@@ -33,8 +33,7 @@ def _run(name: str) -> dict[str, Any]:
     from easystack_image.ota.hooks import runner
 
     context = base.Context.from_record(json.load(sys.stdin))
-    found = {each.name: each for each in registry.load()}
-    return runner.run(found[name].kind, context)
+    return runner.run(registry.load_one(name), context)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -42,7 +42,7 @@ class Point(str):
 
     #: All of them, in the order in which they come.
     ALL: ClassVar[tuple[str, ...]] = (
-        *(f'{when}-{step}' for step in Step
+        *(f'{when}-{step}' for step in Step if step is not Step.ROLLBACK
           for when in ('before', 'at', 'after')),
         'before-rollback', 'after-rollback')
 

@@ -27,13 +27,15 @@ RUNNER = ('-I', '-m', 'easystack_image.ota.hooks')
 _PATIENCE = 300.0
 #: What Python exits with if a slot has no hooks at all.
 _NONE = 69
-#: What a slot is asked first: Python exits with 1 for many reasons.
-_HAS_HOOKS = f"""\
+#: What a slot is asked: Python exits with 1 for many other reasons.
+_LIST = f"""\
 import sys
 try:
     import stevedore, easystack_image.ota.hooks
 except ModuleNotFoundError:
     sys.exit({_NONE})
+from easystack_image.ota.hooks import __main__
+sys.exit(__main__.main(['list']))
 """
 _LIMIT = 4 * 1024 * 1024
 
@@ -102,11 +104,10 @@ def _listed(record: dict[str, Any]) -> base.Listed:
 
 
 def _ask(slot: str) -> list[dict[str, Any]]:
-    has = leashed.run([python(slot), '-I', '-c', _HAS_HOOKS], _PATIENCE)
-    if has.code == _NONE:
+    ended = leashed.run([python(slot), '-I', '-c', _LIST], _PATIENCE)
+    if ended.code == _NONE:
         # Nor does it have Glance then, which needs stevedore, too.
         return []
-    ended = leashed.run([python(slot), *RUNNER, 'list'], _PATIENCE)
     try:
         answer = json.loads(ended.stdout)
         if 'error' not in answer:

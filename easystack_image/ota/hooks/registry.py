@@ -48,14 +48,29 @@ def load() -> list[Found]:
 
     :raises easystack_image.exceptions.InvalidHooks: naming what is wrong
     """
-    def fail(_: object, entry_point: object, error: BaseException) -> None:
-        raise exceptions.InvalidHooks(
-            f'{entry_point} cannot be loaded: {error!r}') from error
-
     manager: stevedore.ExtensionManager[base.Hook] = (
-        stevedore.ExtensionManager(NAMESPACE, on_load_failure_callback=fail))
+        stevedore.ExtensionManager(NAMESPACE,
+                                   on_load_failure_callback=_fail))
     return in_order(Found(each.name, each.plugin)
                     for each in manager.extensions)
+
+
+def load_one(name: str) -> type[base.Hook]:
+    """Return a class by its name; the others are left alone.
+
+    :raises easystack_image.exceptions.InvalidHooks: if it is not there
+    """
+    manager: stevedore.NamedExtensionManager[base.Hook] = (
+        stevedore.NamedExtensionManager(
+            NAMESPACE, [name], on_load_failure_callback=_fail))
+    for each in manager.extensions:
+        return each.plugin
+    raise exceptions.InvalidHooks(f'there is no hook {name}')
+
+
+def _fail(_: object, entry_point: object, error: BaseException) -> None:
+    raise exceptions.InvalidHooks(
+        f'{entry_point} cannot be loaded: {error!r}') from error
 
 
 def in_order(found: Iterable[Found]) -> list[Found]:

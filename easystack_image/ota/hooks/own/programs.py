@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+import re
 import subprocess
 import sys
 
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base
+
+#: What oslo.log writes before each line of a traceback.
+_LOGGED = re.compile(r'[-0-9]+ [0-9:.]+ [0-9]+ [A-Z]+ \S+ ?')
+#: The last line of a traceback.
+_ERROR = re.compile(r'[\w.]*(Error|Exception|Exit)\b: ')
 
 
 def slot(context: base.Context) -> str:
@@ -43,7 +49,15 @@ def run(directory: str, name: str, *arguments: str,
 
 
 def last_words(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the last line that a program said, where errors come first."""
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()
-             if line.strip()]
+    """Return the line that says how a program ended.
+
+    That is the last of stdout, or if it failed, an error of Python's, with
+    what oslo.log writes before each line taken away, or else the last line.
+    """
+    said = [line.strip() for line in done.stdout.splitlines()]
+    if done.returncode:
+        said += [_LOGGED.sub('', line).strip()
+                 for line in done.stderr.splitlines()]
+        said = [line for line in said if _ERROR.match(line)][-1:] or said
+    lines = [line for line in said if line]
     return lines[-1] if lines else f'exit code {done.returncode}'
