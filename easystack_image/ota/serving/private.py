@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import contextlib
 import http.client
 import socket
@@ -54,7 +54,7 @@ class Client:
     def ask(self, method: str, path: str,
             body: bytes | Iterable[bytes] | None = None,
             headers: Mapping[str, str] | None = None,
-            ) -> Any:
+            ) -> Iterator[http.client.HTTPResponse]:
         """Make a request; yield the answer, its body unread.
 
         :param body: what is no bytes is sent in chunks
@@ -62,6 +62,21 @@ class Client:
         """
         connection = _Connection(self._path, self.left())
         with contextlib.closing(connection):
-            connection.request(method, path, body,
-                               {**self._headers, **(headers or {})})
-            yield connection.getresponse()
+            yield _send(connection, method, path, body,
+                        {**self._headers, **(headers or {})})
+
+
+def _send(connection: http.client.HTTPConnection, method: str, path: str,
+          body: bytes | Iterable[bytes] | None,
+          headers: Mapping[str, str]) -> http.client.HTTPResponse:
+    """Send a request; return the answer."""
+    try:
+        connection.request(method, path, body, headers)
+    except (BrokenPipeError, ConnectionResetError) as error:
+        # Whoever refuses need not hear all before: what he says counts, if
+        # he says anything.
+        try:
+            return connection.getresponse()
+        except (OSError, http.client.HTTPException):
+            raise error from None
+    return connection.getresponse()

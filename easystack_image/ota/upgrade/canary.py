@@ -213,6 +213,8 @@ class _Canary:
         left = self._size
         quiet = _QUIET
         while left:
+            # As long as something moves, no socket is late.
+            self._client.left()
             size = min(left, _PIECE)
             piece = source.randbytes(size)
             if quiet:
@@ -248,7 +250,6 @@ class _Canary:
                 raise ValueError(f'it is answered with {answer.status}')
             place = 0
             for piece in self._pieces():
-                self._client.left()
                 if answer.read(len(piece)) != piece:
                     raise ValueError('other bytes come back than were sent, '
                                      f'after byte {place}')
