@@ -115,8 +115,10 @@ class Machine:
     def _node_lock(self) -> contextlib.AbstractContextManager[Any]:
         """Wait until no other node is upgraded."""
         work = self._work
+        # Whoever goes back need not wait until others have done so.
+        in_order = work.upgrade.kind is not Kind.ROLLBACK
         return node_lock.NodeLock(work.settings, work.target.path,
-                                  work.upgrade.target)
+                                  work.upgrade.target if in_order else '')
 
     def _do(self, step: Step) -> None:
         """Do a step, with all hooks around it."""

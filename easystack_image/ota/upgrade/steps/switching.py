@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 from typing import Any
 
 from easystack_image.ota.journal.records import Step
+from easystack_image.ota.serving import aside
 from easystack_image.ota.serving import counts
 from easystack_image.ota.upgrade import plans
 from easystack_image.ota.upgrade import work as works
@@ -38,11 +41,31 @@ def hand_over(work: works.Work) -> dict[str, Any]:
         if Step.SOAK in plans.of(work.upgrade):
             fleet.bring_up(work.standby_name, work.origin.path)
             details['standby'] = work.standby_name
-    fleet.open(new)
+    with _aside(work, new):
+        fleet.open(new)
     # What a reboot should start.
     if work.slots.current() != work.target:
         work.tools.patiently(lambda: work.slots.select(work.target))
     return details
+
+
+@contextlib.contextmanager
+def _aside(work: works.Work, name: str) -> Iterator[None]:
+    """Have load balancers send their users elsewhere meanwhile, if told to.
+
+    Whoever dies in here leaves a sign that ends by itself.
+    """
+    seconds = work.settings.aside
+    if not seconds:
+        yield
+        return
+    instances = work.tools.launcher.instance(name).place.path.parent
+    aside.step_aside(instances, seconds + work.settings.start_timeout)
+    try:
+        work.tools.pause(seconds)
+        yield
+    finally:
+        aside.step_back(instances)
 
 
 def _measure(work: works.Work) -> counts.Counts:
