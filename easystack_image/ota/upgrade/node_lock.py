@@ -118,7 +118,7 @@ class NodeLock:
                 'coordination_url needs a slot, whose Python has tooz')
         self._child = subprocess.Popen(  # noqa: S603 (our own module)
             [str(self._slot / 'bin' / 'python'), '-I', '-m', _HOLDER],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
             # Not to be ended by a Ctrl-C that the updater bears with.
             start_new_session=True)
         left = max(deadline - time.monotonic(), 0.0)
@@ -127,7 +127,6 @@ class NodeLock:
             self._child.stdin.write(json.dumps({
                 'url': self._settings.coordination_url, 'seconds': left,
             }).encode() + b'\n')
-            self._child.stdin.flush()
         except BrokenPipeError:
             # It has ended, and what it said is asked for next.
             LOG.info('The holder of the lock ended at once')
