@@ -225,6 +225,20 @@ class TestHandover(ServingCase):
         processes.poll(lambda: not self.launcher.list(), 'the end')
         self.assertRaises(exceptions.InstanceError, instance.leave)
 
+    def test_leaves_while_it_starts(self) -> None:
+        """Workers that are not ready do not hear what uWSGI tells them."""
+        for gate in (True, False):
+            for moment in (0, 0.2, 0.5):
+                name = f'{gate}-{moment}'
+                instance = self.launcher.start(name, SLOT)
+                if gate:
+                    instance.place.gate.touch()
+                processes.poll(instance.place.fifo.exists, 'uWSGI',
+                               interval=0.01)
+                time.sleep(moment)
+                self.leave(instance)
+                processes.poll(lambda: self.names() == [], f'end of {name}')
+
     def test_upload(self) -> None:
         """One that goes on for longer than the instance takes requests."""
         old, new = self.serve('old'), self.start('new')

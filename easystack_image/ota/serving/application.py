@@ -50,10 +50,21 @@ def wait_at_gate(place: layout.Place, application: Application,
     warmed: bytes | None = None
     master = os.getppid()
     while not place.gate.exists():
+        leave_if_told(place)
         if os.getppid() != master:
             raise SystemExit('The master of this worker is gone.')
         warmed = warmth.answer(place, application, worker, warmed)
         time.sleep(_PACE)
+
+
+def leave_if_told(place: layout.Place) -> None:
+    """End this worker, which does not serve yet, if its instance leaves.
+
+    uWSGI would take an exception for a release that cannot be loaded, and
+    have workers that serve end at once.
+    """
+    if place.leaving.exists():
+        os._exit(0)
 
 
 def take_signals_elsewhere() -> None:
@@ -83,9 +94,10 @@ def _start() -> Application:
 
     found = load(os.environ[layout.APPLICATION_VARIABLE])
     worker = uwsgi.worker_id()
+    place = layout.Place(Path(os.environ[layout.DIRECTORY_VARIABLE]))
     if worker != int(os.environ[layout.PRIVATE_WORKER_VARIABLE]):
-        wait_at_gate(layout.Place(Path(
-            os.environ[layout.DIRECTORY_VARIABLE])), found, worker)
+        wait_at_gate(place, found, worker)
+    leave_if_told(place)
     return found
 
 

@@ -113,6 +113,8 @@ class Instance:
         """
         # First, so that a new process of it would not begin.
         self.place.gate.unlink(missing_ok=True)
+        # Workers that are not ready yet do not hear what their master says.
+        self.place.leaving.touch(mode=0o600)
         self._tell('q')
 
     def _tell(self, command: str) -> None:

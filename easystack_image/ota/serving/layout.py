@@ -12,6 +12,9 @@ FIFO = 'fifo'
 #: What the workers shall ask themselves before they serve: see ``warmth``.
 WARM = 'warm'
 
+#: While this exists, a worker that does not serve yet does not begin to.
+LEAVING = 'leaving'
+
 #: The directory of the instance, for the application in it.
 DIRECTORY_VARIABLE = 'EASYSTACK_OTA_INSTANCE'
 #: The real application, as ``module:attribute``.
@@ -74,6 +77,11 @@ class Place:
     def fifo(self) -> Path:
         """See the package."""
         return self.path / FIFO
+
+    @property
+    def leaving(self) -> Path:
+        """See :data:`LEAVING`."""
+        return self.path / LEAVING
 
     @property
     def warm(self) -> Path:

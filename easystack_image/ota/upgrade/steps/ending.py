@@ -60,7 +60,11 @@ def _before(work: works.Work) -> counts.Counts | None:
 
 
 def commit(work: works.Work) -> dict[str, Any]:
-    """Give the old release up, and never install an older one again."""
+    """Give the old release up, and never install an older one again.
+
+    :raises InstanceError: if the new one does not take requests any more
+    """
+    work.fleet.open(work.new())
     work.fleet.let_go(work.standby_name)
     floor = _floor(work)
     work.tools.patiently(lambda: memories.raise_floor(work.tools.home, floor))

@@ -79,8 +79,10 @@ def _measure(work: works.Work) -> counts.Counts:
 def drain(work: works.Work) -> dict[str, Any]:
     """Have the old instances leave; whether they have is not waited for.
 
-    :raises InstanceError: if nobody knows of instances any more
+    :raises InstanceError: if the new one does not take requests any more
     """
+    # It may have died since.
+    work.fleet.open(work.new())
     leaving = [name for name in work.fleet.of_others(work.target.path)
                if name != work.standby_name]
     for name in leaving:
