@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import calls
@@ -58,8 +56,7 @@ class Hooks:
         upgrade = work.upgrade
         target = work.slots.get(upgrade.target)
         origin = work.slots.get(upgrade.origin) if upgrade.origin else None
-        configured = Path(work.settings.config_file)
-        more = Path(f'{configured}.d')
+        config_files, config_dirs = calls.glance_files(work.settings)
         release = target.release if target else None
         return base.Context(
             point=point, kind=upgrade.kind, origin=upgrade.origin,
@@ -67,8 +64,7 @@ class Hooks:
             origin_slot=str(origin.path) if origin else None,
             slot=str(target.path) if target else None,
             attempt=max(1, upgrade.begun(step)),
-            config_files=(str(configured),),
-            config_dirs=(str(more),) if more.is_dir() else (),
+            config_files=config_files, config_dirs=config_dirs,
             state_directory=work.settings.state_directory,
             slots_directory=work.settings.slots_directory,
             phases=tuple(map(str, work.phases)) if release else (),

@@ -17,9 +17,9 @@ from easystack_image.ota.hooks.own import programs
 
 _STATUS = 'easystack-image-status'
 _WARNING, _FAILURE = 1, 2
-#: Checks of ``upgrade check`` that are about what an upgrade does itself:
-#: before it, the database is not as the new release needs it.
-_OTHERS = ('Database',)
+#: Checks of ``upgrade check`` that are hooks of their own here, to be forced
+#: one by one; and before an upgrade the database needs what it will get.
+_OTHERS = ('Database', 'Options', 'Pipeline', 'Policies')
 
 
 class Configuration(base.Hook):
@@ -73,7 +73,7 @@ class UpgradeCheck(base.Hook):
                                     f'{each["check"]}: {each["details"]}')
                      for each in results['checks']
                      if each['result'] >= _WARNING
-                     and not each['check'].startswith(_OTHERS)]
+                     and each['check'] not in _OTHERS]
         except (IndexError, KeyError, TypeError, ValueError):
             raise exceptions.HookFailed(
                 f'{_STATUS} failed: {programs.last_words(done)}') from None
