@@ -7,6 +7,7 @@ is asked of uWSGI, every time: whoever controls it may have died as well.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -114,7 +115,8 @@ class Instance:
         # First, so that a new process of it would not begin.
         self.place.gate.unlink(missing_ok=True)
         # Workers that are not ready yet do not hear what their master says.
-        self.place.leaving.touch(mode=0o600)
+        with contextlib.suppress(FileNotFoundError):
+            self.place.leaving.touch(mode=0o600)
         self._tell('q')
 
     def _tell(self, command: str) -> None:

@@ -170,10 +170,12 @@ class Fleet:
         """Have an instance take no more requests, and end.
 
         Nothing that it is at is cut: it is killed only if it never took a
-        request.
+        request.  It may have ended already.
 
         :raises InstanceError: if the launcher does not answer
         """
+        if not any(each.name == name for each in self.launcher.list()):
+            return
         # First, or it would be started again when it has ended.
         self.launcher.forget(name)
         instance = self.launcher.instance(name)
