@@ -162,7 +162,7 @@ class Settings:
     nodes: str = _option(
         '', 'The URLs of the image service on all nodes, such as '
         'http://10.0.0.11:9292, separated by blanks, in the order in which '
-        'they are to be upgraded. Default: in any order.')
+        'they are to be upgraded. Needed with coordination_url.')
     node_url: str = _option(
         '', 'Which of them is this one.')
     node_timeout: float = _option(
@@ -188,6 +188,9 @@ class Settings:
             raise _wrong('node_url', 'is none of the nodes')
         if self.coordination_url and '://' not in self.coordination_url:
             raise _wrong('coordination_url', 'is no URL')
+        if self.coordination_url and not self.nodes:
+            raise _wrong('nodes', 'must list all nodes that coordination_url '
+                         'is for: the last one contracts the database')
         if self.notify_url:
             # Those of chat rooms may have a query.
             _check_url('notify_url', self.notify_url.partition('?')[0],

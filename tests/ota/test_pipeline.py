@@ -30,6 +30,7 @@ from easystack_image.ota.serving import launcher as launcher_module
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import warmth
 from easystack_image.ota.upgrade import canary
+from easystack_image.ota.upgrade import node_lock
 from tests.functional import base
 from tests.functional import client
 from tests.functional import processes
@@ -140,6 +141,8 @@ class TestCounts(GlanceCase):
         for path in ('/', '/v2/images', '/v2/images/none', '/nowhere'):
             answer = requests.get(self.url + path, timeout=60)
             self.assertEqual(VERSION, answer.headers[layout.RELEASE_HEADER])
+        # As the nodes see each other.
+        self.assertEqual(VERSION, node_lock.release_of(self.url))
 
     def test_upload(self) -> None:
         image_id = self.images.create()

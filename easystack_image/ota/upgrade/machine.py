@@ -101,10 +101,13 @@ class Machine:
 
     def _forward(self) -> Result:
         with contextlib.ExitStack() as stack:
+            lock: node_lock.NodeLock | None = None
             for step in plans.of(self._work.upgrade):
                 if step is Step.EXPAND:
-                    stack.enter_context(self._node_lock())
+                    lock = stack.enter_context(self._node_lock())
                 if self._work.upgrade.event(step) is not Event.DONE:
+                    if lock is not None:
+                        lock.check()
                     self._do(step)
                 if step is self._until:
                     return result(self._work.upgrade)
@@ -112,7 +115,7 @@ class Machine:
         ending.collect(self._work)
         return result(self._work.upgrade)
 
-    def _node_lock(self) -> contextlib.AbstractContextManager[Any]:
+    def _node_lock(self) -> node_lock.NodeLock:
         """Wait until no other node is upgraded."""
         work = self._work
         # Whoever goes back need not wait until others have done so.

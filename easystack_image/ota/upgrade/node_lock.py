@@ -117,7 +117,9 @@ class NodeLock:
             raise exceptions.ConfigurationError(
                 'coordination_url needs a slot, whose Python has tooz')
         self._child = subprocess.Popen(  # noqa: S603 (our own module)
-            [str(self._slot / 'bin' / 'python'), '-I', '-m', _HOLDER],
+            # What libraries warn of is nothing that an operator can mend.
+            [str(self._slot / 'bin' / 'python'), '-I', '-W', 'ignore', '-m',
+             _HOLDER],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0,
             # Not to be ended by a Ctrl-C that the updater bears with.
             start_new_session=True)

@@ -75,7 +75,11 @@ class SettingsTest(base.Case):
                 ('repository = https:///x', 'repository'),
                 ('repository = https://example.org:x/', 'repository'),
                 ('repository = https://example.org/?q=1', 'repository'),
-                ('proxy = example.org:3128', 'proxy')):
+                ('proxy = example.org:3128', 'proxy'),
+                ('nodes = http://a http://b', 'node_url', 'none of'),
+                ('coordination_url = database', 'coordination_url'),
+                ('coordination_url = file:///locks', 'nodes', 'list all'),
+                ('watch_errors = 101', 'watch_errors')):
             self.assertWrong(f'[easystack_ota]\n{line}\n', *words)
 
     def test_no_password_is_shown(self) -> None:
@@ -85,6 +89,13 @@ class SettingsTest(base.Case):
                 exceptions.ConfigurationError, self.write,
                 f'[easystack_ota]\n{line}\n')
             self.assertNotIn('pa55', str(error))
+
+    def test_no_password_is_logged(self) -> None:
+        found = self.write('[easystack_ota]\nnodes = http://a\nnode_url = '
+                           'http://a\ncoordination_url = '
+                           'mysql://me:pa55@example.org/locks\n')
+        self.assertIn('pa55', found.coordination_url)
+        self.assertNotIn('pa55', repr(found))
 
     def test_unreadable(self) -> None:
         self.assertWrong('[easystack_ota\n', 'cannot be read')

@@ -39,7 +39,9 @@ def contract(work: works.Work) -> dict[str, Any]:
     if declarations.Phase.CONTRACT not in work.phases:
         return {}
     if not _is_last(work.settings):
-        # The others before it serve the new release when the last one does.
+        # The others before it serve the new release when the last one does,
+        # and nothing of the old one answers anybody there: it waits for us.
+        _wait(work, {work.standby_name})
         return {'left_to': work.settings.nodes.split()[-1]}
     if not work.irrevocable:
         _wait(work, {work.standby_name})

@@ -39,6 +39,7 @@ class NodeLockCase(testtools.TestCase):
              **given: Any) -> node_lock.NodeLock:
         return node_lock.NodeLock(settings.Settings(**{
             'coordination_url': f'file://{self.root}/locks',
+            'nodes': 'http://a', 'node_url': 'http://a',
             'node_timeout': 0.0, **given}), slot, release)
 
 
@@ -85,7 +86,8 @@ class LockTest(NodeLockCase):
                 'from easystack_image.ota import settings\n'
                 'from easystack_image.ota.upgrade import node_lock\n'
                 'lock = node_lock.NodeLock(settings.Settings('
-                f'coordination_url="file://{self.root}/locks"), '
+                f'coordination_url="file://{self.root}/locks", '
+                'nodes="http://a", node_url="http://a"), '
                 f'Path({str(SLOT)!r}))\n'
                 'lock.__enter__()\n'
                 'os.kill(os.getpid(), signal.SIGKILL)\n')
