@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import sys
 import threading
 import time
 
@@ -12,12 +13,20 @@ import testtools
 from testtools import content as attachments
 
 from easystack_image import exceptions
+from easystack_image.ota import settings
+from easystack_image.ota.release import build
+from easystack_image.ota.release import sample
 from easystack_image.ota.serving import command
 from easystack_image.ota.serving import instance as instance_module
 from easystack_image.ota.serving import systemd
+from easystack_image.ota.slots import building
+from easystack_image.ota.slots import seal
+from easystack_image.ota.slots import slots as slots_module
+from tests.functional import configuration
 from tests.functional import processes
 from tests.ota import test_serving as serving
 from tests.ota import user_systemd
+from tests.unit.ota import base
 
 
 class SystemdCase(testtools.TestCase):
@@ -156,3 +165,53 @@ class TestSystemd(SystemdCase):
             exceptions.InstanceError, self.launcher.start, 'a',
             serving.SLOT.parent)
         self.assertIn(str(serving.SLOT), str(error))
+
+
+class TestBoot(SystemdCase):
+    """What serves after a reboot."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.slots = slots_module.Slots(
+            self.manager.path / 'opt',
+            building.Builder(str(base.UV), sys.executable))
+        configuration.write(self.manager.updater, {settings.GROUP: {
+            'slots_directory': self.manager.path / 'opt',
+            'run_directory': self.manager.runtime / 'easystack-image',
+            'launcher': 'systemd', 'processes': serving.PROCESSES,
+            'threads': 2, 'application': 'tests.ota.slow_app:application'}})
+        # uWSGI looks for modules where it is started, too.
+        (self.manager.path / 'tests').symlink_to(processes.ROOT / 'tests')
+
+    def build(self) -> slots_module.Slot:
+        """Build a slot; uWSGI and what it loads are lent by the tests."""
+        folder = self.manager.path / 'release'
+        slot = self.slots.build(build.build(
+            sample.write(folder, '1.0.0', 1), self.manager.path))
+        seal.unprotect(slot.path)
+        (slot.path / 'bin' / 'pyuwsgi').symlink_to(
+            processes.script('pyuwsgi'))
+        return slot
+
+    def test_boot(self) -> None:
+        unit = 'easystack-image.service'
+        self.manager.ask('start', '--no-block', unit)
+        # Before the first release, it is tried again and again, and whoever
+        # comes waits.
+        processes.poll(lambda: 'no release is in use' in self.manager.log(),
+                       'a message')
+        self.assertRaises(TimeoutError, serving.ask, self.port, timeout=1)
+        self.slots.select(self.build())
+        self.assertEqual('1.0.0.0', serving.ask(self.port, timeout=60))
+        processes.poll(lambda: self.state(unit) == 'active', unit)
+        pid = self.pid('1.0.0.0')
+        processes.check(['env', *(f'{name}={value}' for name, value in
+                                  self.manager.environment.items()),
+                         'easystack-image-ota', '--config-file',
+                         str(self.manager.updater), 'boot'])
+        self.assertEqual(pid, self.pid('1.0.0.0'))
+        self.assertEqual(0, self.manager.ask('stop', unit).returncode)
+        self.assertEqual('inactive', self.state(
+            'easystack-image@1.0.0.0.service'))
+        # Only the socket is left; who connects has it all started again.
+        self.assertEqual('1.0.0.0', serving.ask(self.port, timeout=60))

@@ -43,6 +43,9 @@ class UserSystemd:
     :param environment: more variables of what it starts
     """
 
+    #: Where the updater's configuration is, if there is one.
+    updater: Path
+
     def __init__(self, port: int, **environment: str) -> None:
         # Sockets need short paths.
         self.path = Path(tempfile.mkdtemp(prefix='sd-'))
@@ -52,10 +55,14 @@ class UserSystemd:
         units = self.path / 'config' / 'systemd' / 'user'
         units.mkdir(parents=True)
         self.runtime.mkdir(mode=0o700)
-        self._install(units)
+        self.updater = self.path / 'ota.conf'
         self.environment = processes.environment(
             XDG_RUNTIME_DIR=str(self.runtime), HOME=str(self.path),
             XDG_CONFIG_HOME=str(self.path / 'config'), **environment)
+        self.environment['PATH'] = os.pathsep.join([
+            str(self.path / 'bin'), self.environment['PATH']])
+        self._install(units)
+        self._install_systemctl(self.path / 'bin')
         self._process: subprocess.Popen[bytes] | None = None
 
     def _install(self, units: Path) -> None:
@@ -63,15 +70,25 @@ class UserSystemd:
             text = _NOT_HERE.sub('', unit.read_text()).replace(
                 'ListenStream=127.0.0.1:9292',
                 f'ListenStream=127.0.0.1:{self._port}').replace(
+                '/env easystack-image-ota', '/env easystack-image-ota '
+                f'--config-file={self.updater}').replace(
                 '[Service]\n', '[Service]\n'
-                f'StandardOutput=append:{self.path}/log\n')
+                f'StandardOutput=append:{self.path}/log\n'
+                f'Environment=PATH={self.environment["PATH"]}\n')
             (units / unit.name).write_text(text)
+
+    def _install_systemctl(self, directory: Path) -> None:
+        """Have what the manager starts find this manager."""
+        directory.mkdir()
+        path = directory / 'systemctl'
+        path.write_text(f'#!/bin/sh\nexec {" ".join(self.systemctl)} "$@"\n')
+        path.chmod(0o755)
 
     @property
     def systemctl(self) -> Sequence[str]:
         """How to call systemctl, in words."""
-        return ('env', f'XDG_RUNTIME_DIR={self.runtime}', 'systemctl',
-                '--user')
+        return ('env', f'XDG_RUNTIME_DIR={self.runtime}',
+                shutil.which('systemctl') or 'systemctl', '--user')
 
     def start(self) -> None:
         """Start the manager; return when it answers."""
