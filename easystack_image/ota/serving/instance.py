@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from pathlib import Path
 import stat
 import time
 
@@ -90,9 +91,7 @@ class Instance:
         :param timeout: seconds
         :raises InstanceError: if it does not in that time
         """
-        # Root must not be led elsewhere by the user of the service.
-        os.close(os.open(self.place.gate, os.O_WRONLY | os.O_CREAT
-                         | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        _mark(self.place.gate)
         deadline = time.monotonic() + timeout
         while not all(worker.accepting for worker in self.workers()):
             if time.monotonic() > deadline:
@@ -116,7 +115,7 @@ class Instance:
         self.place.gate.unlink(missing_ok=True)
         # Workers that are not ready yet do not hear what their master says.
         with contextlib.suppress(FileNotFoundError):
-            self.place.leaving.touch(mode=0o600)
+            _mark(self.place.leaving)
         self._tell('q')
 
     def _tell(self, command: str) -> None:
@@ -140,3 +139,13 @@ class Instance:
             os.write(descriptor, command.encode())
         finally:
             os.close(descriptor)
+
+
+def _mark(path: Path) -> None:
+    """Make an empty file, unless it is there.
+
+    Root must not be led elsewhere by the user of the service, whose
+    directory it is: no link is followed.
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+                     | os.O_CLOEXEC, 0o600))
