@@ -36,13 +36,12 @@ def main() -> int:
     """Hold the lock; return 0 if that went well to the end."""
     asked = json.loads(sys.stdin.readline())
     url: str = asked['url']
-    coordinator = None
     try:
         coordinator = coordination.get_coordinator(
             url, f'{socket.gethostname()}.{os.getpid()}'.encode())
         coordinator.start(start_heart=True)
-        lock = coordinator.get_lock(NAME)
-        if not _acquire(lock, float(asked['seconds'])):
+        lock = _acquire(coordinator, float(asked['seconds']))
+        if lock is None:
             _tell({'busy': True, 'reason': 'another node is being upgraded'})
             return 1
         _tell({'held': True})
@@ -57,13 +56,19 @@ def main() -> int:
     return 0
 
 
-def _acquire(lock: Any, seconds: float) -> bool:
-    """Try to get the lock for a while; not every driver can wait itself."""
+def _acquire(coordinator: Any, seconds: float) -> Any:
+    """Try to get the lock for a while; not every driver can wait itself.
+
+    :returns: the lock, or None
+    """
     deadline = time.monotonic() + seconds
-    while not lock.acquire(blocking=False):
+    while True:
+        # A new one each time: that of files miscounts vain tries.
+        lock = coordinator.get_lock(NAME)
+        if lock.acquire(blocking=False):
+            return lock
         if time.monotonic() + _PACE > deadline or _is_over(_PACE):
-            return False
-    return True
+            return None
 
 
 def _is_over(seconds: float) -> bool:
