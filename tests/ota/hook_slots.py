@@ -1,9 +1,11 @@
-"""Slots with both releases of Glance, and a caller of their hooks."""
+"""Slots with both releases of Glance."""
 
 from __future__ import annotations
 
+import atexit
 import functools
 from pathlib import Path
+import shutil
 import tempfile
 
 from easystack_image.ota.slots import building
@@ -17,18 +19,17 @@ OLD, NEW = '1.0.0', '2.0.0'
 class Site:
     """A machine with two slots: Glance 32, and Glance 33.
 
-    :param root: an existing directory
-    :param phases: that the new release declares
+    :param root: an existing directory, with no link on the way to it
     """
 
     def __init__(self, root: Path) -> None:
         workshop = releases.Workshop(root)
-        self.slots = slots_module.Slots(root / 'opt', building.Builder(
+        slots = slots_module.Slots(root / 'opt', building.Builder(
             processes.script('uv'), processes.script('python')))
         self.paths: dict[str, Path] = {}
         for version, number, glance in ((OLD, 1, releases.OLD_GLANCE),
                                         (NEW, 2, releases.NEW_GLANCE)):
-            self.paths[version] = self.slots.build(workshop.archive(
+            self.paths[version] = slots.build(workshop.archive(
                 releases.Content(version, number, glance))).path
 
     def program(self, version: str, name: str) -> str:
@@ -39,6 +40,14 @@ class Site:
 @functools.cache
 def site() -> Site:
     """Return the site of this process, made when first asked for."""
-    # Goes with the directory of the tests.
-    directory = tempfile.mkdtemp(prefix='hook-slots-')
-    return Site(Path(directory))
+    directory = Path(tempfile.mkdtemp(prefix='hook-slots-')).resolve()
+    # What is in slots may be written by nobody.
+    atexit.register(shutil.rmtree, directory, onerror=_unlock)
+    return Site(directory)
+
+
+def _unlock(function: object, path: str, error: object) -> None:
+    """Let the owner remove a slot."""
+    for each in (Path(path).parent, Path(path)):
+        each.chmod(0o700)
+    (shutil.rmtree if Path(path).is_dir() else Path.unlink)(Path(path))

@@ -172,13 +172,14 @@ class Listed:
 
     name: str
     points: tuple[str, ...]
-    timeout: float
-    required: bool
-    overridable: bool
+    timeout: float = TIMEOUT
+    required: bool = True
+    overridable: bool = False
+    finishes: bool = False
     #: The package that it comes with.
-    package: str
+    package: str = ''
     #: What it does, in a line.
-    summary: str
+    summary: str = ''
 
     def record(self) -> dict[str, Any]:
         """Return it as it stands in JSON."""
@@ -201,6 +202,10 @@ class Hook(abc.ABC):
     required: ClassVar[bool] = True
     #: Whether an operator may go on although it fails (``Context.forced``).
     overridable: ClassVar[bool] = False
+    #: Whether it goes on when the updater is killed, which waits for it when
+    #: the upgrade is resumed: for what must not be cut short.  Others are
+    #: killed with the updater.
+    finishes: ClassVar[bool] = False
 
     @abc.abstractmethod
     def run(self, context: Context) -> str | None:

@@ -140,7 +140,7 @@ class HookCaller:
             ended = leashed.run(
                 [listing.python(slot), *listing.RUNNER, 'run', listed.name],
                 listed.timeout, stdin=json.dumps(context.record()),
-                keep=(lock,))
+                keep=(lock,), finish=listed.finishes)
             outcome = _read(listed, context, ended)
             return _ignored(outcome, 'it is not required') if (
                 not listed.required) else _forced(

@@ -1,9 +1,11 @@
 """Runs a command for the updater, and ends it with all that it started.
 
-``python -I -S leash.py FD SECONDS COMMAND...``
+``python -I -S leash.py FD SECONDS WHETHER COMMAND...``
 
 The command is killed when its time is up, and when the updater dies, however
-it dies: so nothing of an earlier run is at work when the upgrade is resumed.
+it dies, unless WHETHER is ``finish``: then it goes on.  This process, and
+with it the lock that it inherited, lives as long as anything of the command,
+so that nothing is done twice at once when the upgrade is resumed.
 FD is one end of a pair of sockets; the updater is gone when nobody has the
 other.  How it went is told there, in a line of JSON::
 
@@ -33,6 +35,8 @@ from typing import Any
 
 #: See prctl(2).
 _PR_SET_CHILD_SUBREAPER = 36
+#: What WHETHER is for a command that goes on without the updater.
+FINISH = 'finish'
 #: Seconds to wait for killed processes before the updater is told all the
 #: same: a disk that hangs may keep them for long.
 _PATIENCE = 10.0
@@ -41,7 +45,7 @@ _PACE = 0.01
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; tell how it went."""
-    fd, timeout, *command = argv
+    fd, timeout, whether, *command = argv
     # What the command starts, and leaves, becomes a child of this process.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0,
                                             0)
@@ -53,7 +57,8 @@ def main(argv: Sequence[str]) -> int:
         except OSError as error:
             _tell(updater, {'error': error.strerror})
             return 0
-        result = _watch(process, updater, float(timeout))
+        result = _watch(process, updater, float(timeout),
+                        whether == FINISH)
         if _end_all(_PATIENCE):
             _tell(updater, result)
         else:
@@ -64,12 +69,12 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _watch(process: subprocess.Popen[bytes], updater: socket.socket,
-           timeout: float) -> dict[str, Any]:
+           timeout: float, finish: bool) -> dict[str, Any]:
     """Wait until the command ends, its time is up, or the updater dies."""
     ended = os.pidfd_open(process.pid)
+    watched = [ended] if finish else [ended, updater.fileno()]
     try:
-        ready, _, _ = select.select([ended, updater.fileno()], [], [],
-                                    timeout)
+        ready, _, _ = select.select(watched, [], [], timeout)
     finally:
         os.close(ended)
     if ended in ready:

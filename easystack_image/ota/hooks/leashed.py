@@ -42,13 +42,14 @@ class Ended:
 
 def run(command: Sequence[str], timeout: float, *, stdin: str = '',
         environment: Mapping[str, str] | None = None,
-        keep: Sequence[int] = ()) -> Ended:
+        keep: Sequence[int] = (), finish: bool = False) -> Ended:
     """Run a command, and whatever it starts, to its end.
 
     :param timeout: seconds, after which it is killed
     :param stdin: what it reads
     :param environment: variables besides the few that all get
     :param keep: descriptors that the leash holds as long as anything lives
+    :param finish: whether it goes on if this process is killed
     """
     begun = time.monotonic()
     with tempfile.TemporaryFile() as given, \
@@ -57,7 +58,8 @@ def run(command: Sequence[str], timeout: float, *, stdin: str = '',
         given.write(stdin.encode())
         given.seek(0)
         result = _lead(command, timeout, given, stdout, stderr,
-                       small_environment() | dict(environment or {}), keep)
+                       small_environment() | dict(environment or {}), keep,
+                       finish)
         code, reason = _judge(result, timeout)
         return Ended(code, reason, round(time.monotonic() - begun, 3),
                      _end_of(stdout, ANSWER), _end_of(stderr, KEPT))
@@ -72,14 +74,15 @@ def small_environment() -> dict[str, str]:
 def _lead(command: Sequence[str], timeout: float, stdin: IO[bytes],
           stdout: IO[bytes], stderr: IO[bytes],
           environment: Mapping[str, str], keep: Sequence[int],
-          ) -> dict[str, object]:
+          finish: bool) -> dict[str, object]:
     """Start the leash, and wait for what it tells."""
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
             process = subprocess.Popen(  # noqa: S603  # see leash
                 [sys.executable, '-I', '-S', str(Path(leash.__file__)),
-                 str(theirs.fileno()), str(timeout), *command],
+                 str(theirs.fileno()), str(timeout),
+                 leash.FINISH if finish else 'end', *command],
                 stdin=stdin, stdout=stdout, stderr=stderr, cwd='/',
                 env=dict(environment), start_new_session=True,
                 pass_fds=(theirs.fileno(), *keep))

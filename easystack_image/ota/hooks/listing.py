@@ -6,6 +6,7 @@ must not wait for a Python to start, only to hear that there is nothing to do.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,11 @@ def _mark(slot: str) -> list[int] | None:
 
 
 def _listed(record: dict[str, Any]) -> base.Listed:
-    return base.Listed(**record | {'points': tuple(record['points'])})
+    # The slot may be of a later release, which has more to say.
+    known = {field.name for field in dataclasses.fields(base.Listed)}
+    return base.Listed(**{
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in record.items() if name in known})
 
 
 def _ask(slot: str) -> list[dict[str, Any]]:

@@ -39,8 +39,8 @@ class Found:
         return base.Listed(
             name=self.name, points=tuple(self.kind.points),
             timeout=self.kind.timeout, required=self.kind.required,
-            overridable=self.kind.overridable, package=self.package,
-            summary=summary)
+            overridable=self.kind.overridable, finishes=self.kind.finishes,
+            package=self.package, summary=summary)
 
 
 def load() -> list[Found]:

@@ -22,6 +22,10 @@ _PROGRAM = 'glance-manage'
 _NEEDED = {0: None, 3: Phase.EXPAND, 4: Phase.MIGRATE, 5: Phase.CONTRACT}
 #: MariaDB does not answer, or goes away: it may be failing over.
 _AWAY = re.compile(r'OperationalError.*\((2002|2003|2006|2013|1927|1053),')
+#: A table, column or index is there already.
+_THERE = re.compile(r'\((1050|1060|1061),')
+_HALF_DONE = ('. An earlier run was cut short: remove what is there already '
+              '(nothing uses it yet), and run it again')
 #: Seconds after which to ask it again.
 _SOON = 15.0
 _HOUR = 3600.0
@@ -42,7 +46,8 @@ def _manage(context: base.Context, what: str, *accept: int,
         raise exceptions.RetryLater(
             f'{_PROGRAM} db {what} does not reach the database: {said}',
             _SOON)
-    raise exceptions.HookFailed(f'{_PROGRAM} db {what} failed: {said}')
+    advice = _HALF_DONE if _THERE.search(done.stderr) else ''
+    raise exceptions.HookFailed(f'{_PROGRAM} db {what} failed: {said}{advice}')
 
 
 class DatabaseCheck(base.Hook):
@@ -85,8 +90,14 @@ class DatabaseCheck(base.Hook):
 
 
 class _Run(base.Hook):
-    """A phase of the database."""
+    """A phase of the database.
 
+    Most databases cannot take back what changes tables: a phase that is cut
+    short between two changes cannot be run again before somebody has taken
+    the first one back by hand.
+    """
+
+    finishes = True
     phase: ClassVar[Phase]
     timeout = 6 * _HOUR
 

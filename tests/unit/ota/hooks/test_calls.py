@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+import signal
 import sys
 import tempfile
 
@@ -11,6 +13,7 @@ from easystack_image import exceptions
 from easystack_image.ota.hooks import base as hooks_base
 from easystack_image.ota.hooks import calls
 from easystack_image.ota.hooks import leashed
+from tests.functional import processes
 from tests.unit.ota.hooks import base
 
 CLASSES = """
@@ -64,13 +67,26 @@ class Slow(base.Hook):
     def run(self, context):
         time.sleep(100)
 
+class Lasting(Slow):
+    name = 'lasting'
+    points = ('at-start',)
+    timeout = 60
+    finishes = True
+
+    def run(self, context):
+        with open(context.reason, 'a') as file:
+            file.write('begun ')
+            file.flush()
+            time.sleep(2)
+            file.write('done ')
+
 class Telling(Slow):
     name = 'telling'
     points = ('after-canary',)
     required = False
 """
 POINTS = {'good': 'Good', 'changing': 'Changing', 'slow': 'Slow',
-          'telling': 'Telling', 'fixed': 'Fixed'}
+          'telling': 'Telling', 'fixed': 'Fixed', 'lasting': 'Lasting'}
 
 
 class ClassesTest(base.HookCase):
@@ -148,6 +164,21 @@ class ClassesTest(base.HookCase):
                 for each in self.run_one('no', 'after-commit')}
         self.assertEqual({'changing': hooks_base.State.IGNORED,
                           'notification': hooks_base.State.DONE}, late)
+
+    def test_what_must_not_be_cut_short(self) -> None:
+        """It goes on without the updater, and the next run waits."""
+        path = self.root / 'log'
+        pid = os.fork()
+        if not pid:
+            try:
+                self.run_one(str(path), 'at-start')
+            finally:
+                os._exit(1)
+        processes.poll(path.exists, 'the hook')
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        self.run_one(str(path), 'at-start')
+        self.assertEqual('begun done begun done ', path.read_text())
 
     def test_which_slot(self) -> None:
         """The target's if it is there, else the origin's, else none."""
