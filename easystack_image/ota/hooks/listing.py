@@ -103,9 +103,10 @@ def _mark(slot: str) -> list[int] | None:
 def _listed(record: dict[str, Any]) -> base.Listed:
     # The slot may be of a later release, which has more to say.
     known = {field.name for field in dataclasses.fields(base.Listed)}
-    return base.Listed(**{
+    values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in record.items() if name in known})
+        for name, value in record.items() if name in known}
+    return base.Listed(**values)
 
 
 def _ask(slot: str) -> list[dict[str, Any]]:
