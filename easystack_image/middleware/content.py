@@ -139,15 +139,27 @@ class ContentFilter:
             return self._origins.judge_image(environ, image_id)
         if name == 'glance-direct':
             self._see_staged(environ, image_id)
-        if name == 'glance-download' and not self._has_plugin:
-            raise exc.HTTPBadRequest(
-                explanation=f'The import plugin {PLUGIN} is not enabled '
-                            'here, so nothing could judge the image')
+        if name == 'glance-download':
+            self._expect_download(environ, image_id)
         if name == 'web-download' and isinstance(uri, str):
             if self._options.web_download == 'gate':
                 return self._downloads.start(environ, image_id, body)
             self._downloads.check(uri)
         return None
+
+    def _expect_download(self, environ: asking.Environ,
+                         image_id: str) -> None:
+        """See that something will judge what another Glance has.
+
+        :raises webob.exc.HTTPBadRequest: if nothing will
+        """
+        if not self._has_plugin:
+            raise exc.HTTPBadRequest(
+                explanation=f'The import plugin {PLUGIN} is not enabled '
+                            'here, so nothing could judge the image')
+        # Glance puts back what the image said before, if the import fails.
+        self._glance.set_properties(environ, image_id,
+                                    **{declaration.ERROR: None})
 
     def _see_staged(self, environ: asking.Environ, image_id: str) -> None:
         """See that all data are staged: only then has the image a size.

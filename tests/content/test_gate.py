@@ -21,11 +21,13 @@ from tests.functional import file_server
 from tests.functional import processes
 from tests.functional import server
 
-#: One of each kind goes every way; all of them are judged in tests/unit.
+#: One of each kind goes every way; all of them are sent once, and judged in
+#: tests/unit.
 CHOSEN = ('qcow2: backing file', 'qcow2: data file', 'qcow2: 100 bytes',
           'qcow2: virtual size 2^63', 'raw: qcow2', 'raw: vmdk, text',
           'raw: hybrid iso', 'gzip said to be raw', 'iso: also qcow2',
-          'partition table: GPT and more', 'qcow2: larger than min_disk')
+          'partition table: GPT and more', 'qcow2: larger than min_disk',
+          'qcow2 and an iso')
 GIB = 1 << 30
 ERROR = 'easystack_content_error'
 PROGRESS = 'easystack_download_progress'
@@ -126,6 +128,20 @@ class TestUploads(GateCase):
                                              Accept='application/json')
                     self.check_refused(image_id, each, answer)
             self.send_good(image_id)
+
+    def test_all_of_the_corpus(self) -> None:
+        """To one image of each kind: each refusal lets in the next."""
+        images: dict[str, str] = {}
+        for each in bad.corpus():
+            kind = f'{each.disk_format} {each.properties}'
+            if kind not in images:
+                images[kind] = self.declare(each)
+            image_id = images[kind]
+            answer = self.images.put(image_id, each.data)
+            self.assertIn(answer.status_code, (400, 413, 415), each.name)
+            self.assertRegex(answer.text, each.why, each.name)
+        for image_id in images.values():
+            self.check_nothing_left(image_id)
 
     def test_nothing(self) -> None:
         """Refused by every way, unless the data are in volumes."""
@@ -361,6 +377,50 @@ class TestImports(GateCase):
                 'glance_image_id': image_id}})
         self.assertEqual(202, answer.status_code, answer.text)
         self.images.wait(image_id, status='queued')
+
+
+class TestQuota(GateCase):
+    """What may be staged, and not be stored."""
+
+    @classmethod
+    def make_glance(cls) -> server.Glance:
+        glance = super().make_glance()
+        glance.options['DEFAULT'] |= {'user_storage_quota': '1MB'}
+        return glance
+
+    def test_import(self) -> None:
+        """By both ways, and the image may be tried again."""
+        image_id = self.images.create()
+        url = self.files.serve('/large', GOOD)
+        for method in ({'name': 'glance-direct'},
+                       {'name': 'web-download', 'uri': url}):
+            if method['name'] == 'glance-direct':
+                answer = self.images.put(image_id, GOOD, 'stage')
+                self.assertEqual(204, answer.status_code, answer.text)
+            self.images.start_import(image_id, method)
+            record = processes.poll(
+                lambda: (shown := self.images.show(image_id))['status'] ==
+                'queued' and 'could not be stored' in shown.get(ERROR, '')
+                and 'os_glance_import_task' not in shown and shown,
+                f'the end of {method}')
+            self.assertEqual('copies', record['os_glance_failed_import'])
+            self.check_nothing_left(image_id)
+            self.change(image_id, op='remove', path=f'/{ERROR}')
+        self.send_small(image_id)
+
+    def change(self, image_id: str, **operation: str) -> None:
+        answer = self.images.request(
+            'PATCH', f'/images/{image_id}', json=[operation],
+            headers={'Content-Type': PATCH_TYPE})
+        self.assertEqual(200, answer.status_code, answer.text)
+
+    def send_small(self, image_id: str) -> None:
+        data = client.content(5000)
+        self.assertEqual(204, self.images.put(image_id, data,
+                                              'stage').status_code)
+        self.images.start_import(image_id, {'name': 'glance-direct'})
+        self.images.wait(image_id, status='active')
+        self.check_image(image_id, data)
 
 
 class TestOtherOrigins(GateCase):
