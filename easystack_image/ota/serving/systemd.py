@@ -71,7 +71,8 @@ class SystemdLauncher:
             # one; systemd makes the directory anew.
             shutil.rmtree(self._place(name).path, ignore_errors=True)
         self._path(FORGOTTEN, name).unlink(missing_ok=True)
-        self._ask('start', '--no-block', _unit(name))
+        # Returns when the script runs, and has its directory (Type=exec).
+        self._ask('start', _unit(name))
         return self.instance(name)
 
     def stop(self, name: str) -> None:
