@@ -75,7 +75,7 @@ class Deployment:
                 ('Schema', lambda _: judge(self.schema())),
                 ('Database', lambda _: judge(self._asked(
                     lambda conf: database.findings(*_files(conf))))),
-                ('uWSGI', lambda _: judge(self.uwsgi())))
+                ('uWSGI', lambda _: self.uwsgi()))
 
     def _asked(self, question: Callable[
             [cfg.ConfigOpts], list[checks.Finding]]) -> list[checks.Finding]:
@@ -127,16 +127,21 @@ class Deployment:
                 yield from _compare(path, name, values, {
                     choice.value for choice in choices.choices(name)})
 
-    def uwsgi(self) -> Iterator[checks.Finding]:
-        """Yield options of uWSGI that break upgrades over the air."""
+    def uwsgi(self) -> Result:
+        """Judge options of uWSGI that break upgrades over the air."""
         if not os.path.exists(self._updater):
-            return
+            return Result(Code.SUCCESS)
+        if not os.access(self._updater, os.R_OK):
+            # It may hold the secret URL of a chat room.
+            return Result(Code.SUCCESS, f'{self._updater} is not for this '
+                                        'user to read')
         try:
             found = settings.read(Path(self._updater))
             if found.uwsgi_file:
                 deployer.check(Path(found.uwsgi_file))
         except exceptions.ConfigurationError as error:
-            yield checks.Finding(True, str(error))
+            return judge([checks.Finding(True, str(error))])
+        return Result(Code.SUCCESS, found.uwsgi_file or None)
 
 
 def _files(conf: cfg.ConfigOpts) -> tuple[list[str], list[str]]:

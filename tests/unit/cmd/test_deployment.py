@@ -66,16 +66,16 @@ class DeploymentTest(testtools.TestCase):
 
     def test_uwsgi(self) -> None:
         ours = self.deployment()
-        self.assertEqual([], list(ours.uwsgi()))
+        self.assertEqual(deployment.Code.SUCCESS, ours.uwsgi().code)
         self.updater.write_text('[easystack_ota]\n')
-        self.assertEqual([], list(ours.uwsgi()))
+        self.assertEqual(deployment.Code.SUCCESS, ours.uwsgi().code)
         for path, word in ((SAMPLES / 'uwsgi' / 'easystack-image.ini', ''),
                            (SAMPLES / 'uwsgi' / 'glance-api.ini', 'thunder'),
                            (self.root / 'none', 'cannot be read')):
             self.updater.write_text(
                 f'[easystack_ota]\nuwsgi_file = {path}\n')
-            found = list(ours.uwsgi())
-            self.assertEqual(bool(word), bool(found))
-            for fault in found:
-                self.assertTrue(fault.serious)
-                self.assertIn(word, fault.text)
+            result = ours.uwsgi()
+            self.assertEqual(
+                deployment.Code['FAILURE' if word else 'SUCCESS'],
+                result.code)
+            self.assertIn(word or str(path), result.details)
