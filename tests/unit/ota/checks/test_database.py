@@ -23,6 +23,9 @@ class DatabaseTest(testtools.TestCase):
         for directory in (self.manage.parent, self.manage.parents[1]):
             (directory / '__init__.py').touch()
         self.useFixture(fixtures.EnvironmentVariable('PYTHONPATH', str(root)))
+        # What was written within a second looks the same.
+        self.useFixture(fixtures.EnvironmentVariable(
+            'PYTHONDONTWRITEBYTECODE', '1'))
 
     def find(self, body: str) -> list[tuple[bool, str]]:
         self.manage.write_text(f'import sys\ndef main():\n    {body}\n')
