@@ -110,7 +110,7 @@ class Versions(columns.FormattableColumn[Any]):
     def human_readable(self) -> str:
         """Return them in words, '' for what nobody looked at."""
         if isinstance(self._value, dict):
-            return ', '.join(f'{count} of {version}' for version, count
+            return ', '.join(f'{count} of version {version}' for version, count
                              in sorted(self._value.items())) or 'none'
         return ', '.join(map(str, self._value or ()))
 
