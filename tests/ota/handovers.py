@@ -12,8 +12,6 @@ from tests.ota import site as site_module
 METHOD = 'hand-over on a held socket'
 #: Seconds to look at before each exchange, and from its begin.
 BEFORE, DURING = 1.5, 1.5
-#: Seconds that an instance may take to serve once it is warm: see issue 7.
-INSTANT = 1.0
 
 
 class Handovers:
@@ -78,4 +76,4 @@ class Handovers:
     def run(self, loading: site_module.Loading) -> results.Run:
         """Return what was measured; the load must have ended."""
         return results.Run(METHOD, len(self.seconds), loading.answers(),
-                           self.before, self.during)
+                           self.before, self.during, self.seconds)

@@ -91,6 +91,7 @@ class Run:
     :param exchanges: how often
     :param before: when nothing happened
     :param during: when they were exchanged
+    :param seconds: until the new one had all requests, each time
     """
 
     method: str
@@ -98,6 +99,7 @@ class Run:
     answers: list[load.Answer]
     before: list[Window] = dataclasses.field(default_factory=list)
     during: list[Window] = dataclasses.field(default_factory=list)
+    seconds: list[float] = dataclasses.field(default_factory=list)
 
     def ratios(self) -> dict[str, float]:
         """Return p99 during exchanges in terms of p99 before, by kind.
@@ -116,6 +118,7 @@ class Run:
             'method': self.method, 'exchanges': self.exchanges,
             **outcomes(self.answers),
             'longest_gap_seconds': longest_gap(self.answers),
+            'exchange_seconds': self.seconds,
             'before': _plain(times(self.answers, self.before)),
             'during': _plain(times(self.answers, self.during)),
             'p99_ratio': self.ratios(),
