@@ -46,23 +46,31 @@ class Site:
         self.run_directory = root / 'run'
         self.config_file = root / 'ota.conf'
 
-    def prepare(self, publisher: releases.Publisher | None = None,
-                **options: object) -> None:
+    def prepare(self, **options: object) -> None:
         """Write all configuration, and lay out database and devices.
 
-        :param publisher: where releases come from
-        :param options: more of the updater's
+        :param options: of the updater, see :meth:`configure`
         """
         self.glance.prepare()
         self.glance.init_devices()
+        self.configure(**options)
+
+    def configure(self, publisher: releases.Publisher | None = None,
+                  **options: object) -> None:
+        """Write the updater's configuration.
+
+        :param publisher: where releases come from
+        :param options: more, or other values
+        """
         given: dict[str, object] = {
             'state_directory': self.root / 'state',
             'slots_directory': self.slots_directory,
             'run_directory': self.run_directory,
+            'hooks_directory': self.root / 'hooks',
             'uv': processes.script('uv'),
             'listen': f'127.0.0.1:{self.port}',
             'config_file': self.glance.config_file,
-            'processes': PROCESSES, 'threads': THREADS}
+            'processes': PROCESSES, 'threads': THREADS, 'canary_size': 1}
         if publisher:
             given |= {'repository': publisher.url,
                       'trusted_root': publisher.trusted_root}
@@ -74,6 +82,13 @@ class Site:
         """Call the updater, as this machine's operator."""
         return releases.ota('--config-file', self.config_file, *arguments,
                             accept=accept, timeout=timeout)
+
+    def hold(self) -> processes.Process:
+        """Return the updater's holder, to be started and stopped."""
+        return processes.Process(
+            [processes.script('easystack-image-ota'), '--config-file',
+             str(self.config_file), 'hold'], self.root / 'holder.log',
+            processes.environment())
 
     def build_slot(self, archive: Path) -> Path:
         """Install a release in a slot; return its path."""

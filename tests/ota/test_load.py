@@ -7,11 +7,13 @@ import os
 from pathlib import Path
 import shutil
 import tempfile
+import time
 from typing import ClassVar
 
 import testtools
 from testtools import content as attachments
 
+from tests.functional import processes
 from tests.ota import baselines
 from tests.ota import measure
 from tests.ota import releases
@@ -29,6 +31,7 @@ class TestLoad(testtools.TestCase):
     """Glance 32 to 33 and back, and from plugin to plugin."""
 
     site: ClassVar[site_module.Site]
+    archives: ClassVar[list[Path]]
     slots: ClassVar[list[Path]]
     runs: ClassVar[list[results.Run]] = []
 
@@ -40,8 +43,9 @@ class TestLoad(testtools.TestCase):
         workshop = releases.Workshop(root)
         cls.site = site_module.Site(root)
         cls.site.prepare()
-        cls.slots = [cls.site.build_slot(workshop.archive(content))
-                     for content in measure.CONTENTS]
+        cls.archives = [workshop.archive(content)
+                        for content in measure.CONTENTS]
+        cls.slots = [cls.site.build_slot(path) for path in cls.archives]
         cls.addClassCleanup(cls.report)
 
     @classmethod
@@ -67,21 +71,59 @@ class TestLoad(testtools.TestCase):
             [releases.versions(slot, ['glance', 'easystack-image'])
              for slot in self.slots])
 
-    def test_exchanges(self) -> None:
-        run = measure.exchange(self.site, self.slots, EXCHANGES)
+    def check(self, run: results.Run) -> None:
+        """See that nothing failed, and nothing was cut."""
         self.note(run)
         found = results.outcomes(run.answers)
         self.assertEqual({'failed': 0, 'refused': 0, 'truncated': 0},
                          {name: found[name] for name in results.BAD})
-        self.assertGreaterEqual(run.exchanges, EXCHANGES)
-        # Answers came from every instance, and one upload went through all.
-        self.assertGreater(len({answer.process for answer in run.answers}),
-                           run.exchanges)
+        # One upload went through it all.
         endless, = (answer for answer in run.answers
                     if answer.kind == 'endless-put')
         self.assertLess(endless.begin, run.during[0].begin)
         self.assertGreater(endless.begin + endless.seconds,
                            run.during[-1].end)
+
+    def ota(self, *arguments: object) -> results.Window:
+        """Call the updater; return when that was."""
+        begin = time.monotonic()
+        try:
+            self.site.ota(*arguments)
+        except processes.ProcessFailed as error:
+            logs = {path.name: path.read_text(errors='replace')[-3000:]
+                    for path in self.site.run_directory.glob('logs/*')}
+            self.fail(f'{error}\n{json.dumps(logs, indent=1)}')
+        return results.Window(begin, time.monotonic())
+
+    def test_commands(self) -> None:
+        """As an operator does it, from a repository that is signed."""
+        publisher = releases.Publisher(Path(tempfile.mkdtemp(
+            dir=self.site.root)))
+        publisher.publish(*self.archives)
+        self.site.configure(publisher, soak=2)
+        holder = self.site.hold()
+        self.addCleanup(holder.stop)
+        holder.start()
+        processes.poll((self.site.run_directory / 'holder').exists,
+                       'the holder')
+        self.ota('install', '32.0.0')
+        with site_module.Loading(self.site.port,
+                                 self.site.root / 'commands') as loading:
+            during = [self.ota(*words) for words in (
+                ['upgrade', '33.0.0'], ['rollback'], ['upgrade', '33.0.0'],
+                ['upgrade'])]
+            status = json.loads(self.site.ota('status', '-f', 'json'))
+        self.check(results.Run('commands', len(during), loading.answers(),
+                               during=during))
+        self.assertEqual('33.0.1', status['current']['version'])
+
+    def test_exchanges(self) -> None:
+        run = measure.exchange(self.site, self.slots, EXCHANGES)
+        self.check(run)
+        self.assertGreaterEqual(run.exchanges, EXCHANGES)
+        # Answers came from every instance.
+        self.assertGreater(len({answer.process for answer in run.answers}),
+                           run.exchanges)
         self.assertLess(max(run.seconds), PATIENCE)
         self.assertLess(sorted(run.seconds)[len(run.seconds) // 2], INSTANT)
 
