@@ -41,10 +41,11 @@ def load(name: str) -> Application:
 
 
 def wait_at_gate(place: layout.Place, application: Application,
-                 worker: int) -> None:
+                 worker: int, threads: int) -> None:
     """Wait until the gate is open; warm up meanwhile, if asked to.
 
     :param worker: the number of this worker
+    :param threads: how many requests it will serve at once
     :raises SystemExit: if the master dies: uWSGI would notice only later
     """
     warmed: bytes | None = None
@@ -53,7 +54,8 @@ def wait_at_gate(place: layout.Place, application: Application,
         leave_if_told(place)
         if os.getppid() != master:
             raise SystemExit('The master of this worker is gone.')
-        warmed = warmth.answer(place, application, worker, warmed)
+        warmed = warmth.answer(place, application, worker, warmed,
+                               threads)
         time.sleep(_PACE)
 
 
@@ -96,7 +98,7 @@ def _start() -> Application:
     worker = uwsgi.worker_id()
     place = layout.Place(Path(os.environ[layout.DIRECTORY_VARIABLE]))
     if worker != int(os.environ[layout.PRIVATE_WORKER_VARIABLE]):
-        wait_at_gate(place, found, worker)
+        wait_at_gate(place, found, worker, int(uwsgi.opt['threads']))
     leave_if_told(place)
     return found
 

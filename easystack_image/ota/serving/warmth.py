@@ -16,6 +16,7 @@ import json
 import os
 from pathlib import Path
 import sys
+import threading
 from typing import Any
 
 from easystack_image.ota.serving import layout
@@ -71,10 +72,11 @@ def results(place: layout.Place) -> dict[int, list[str]]:
 
 
 def answer(place: layout.Place, application: Application, worker: int,
-           done: bytes | None) -> bytes | None:
+           done: bytes | None, threads: int = 1) -> bytes | None:
     """Make the requests, if there are any that were not made yet.
 
     :param done: what this returned the last time
+    :param threads: how many requests the worker will serve at once
     :returns: what has been asked for by now
     """
     try:
@@ -83,12 +85,29 @@ def answer(place: layout.Place, application: Application, worker: int,
         return done
     if asked == done:
         return done
-    found = [_make(application, Request(**each)) for each in
-             json.loads(asked)]
+    requests = [Request(**each) for each in json.loads(asked)]
+    found = [_make(application, request) for request in requests]
+    _make_at_once(application, requests, threads)
     temporary = Path(f'{place.warm}.new.{worker}')
     temporary.write_text(json.dumps(found))
     temporary.rename(f'{place.warm}.{worker}')
     return asked
+
+
+def _make_at_once(application: Application, requests: Sequence[Request],
+                  threads: int) -> None:
+    """Make the requests in several threads, whatever comes of it.
+
+    Each opens a connection to the database, which stays in the pool: to do
+    so takes several times as long as to answer a request.
+    """
+    started = [threading.Thread(target=lambda: [
+        _make(application, request) for request in requests])
+        for _ in range(threads if threads > 1 else 0)]
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
 
 
 def _make(application: Application, request: Request) -> str:
