@@ -27,6 +27,7 @@ from easystack_image.content import staged
 
 LOG = logging.getLogger(__name__)
 
+_DIRECT = 'glance-direct'
 _FILE = 'file://'
 _STAGING = 'os_glance_staging_store'
 _LATER = ('The image could not be stored; try again, or ask the '
@@ -95,9 +96,12 @@ class CheckContent(task.Task):  # type: ignore[misc]
         del kwargs
         ours = isinstance(result, failure.Failure)
         reason = result.exception_str if ours else _LATER
+        # Where Glance has downloaded, it does so, deletes what it got, and
+        # stumbles over an image that is queued already; then the image would
+        # stay locked (glance/async_/flows/_internal_plugins/base_download.py).
+        again = {'status': 'queued'} if self._method == _DIRECT else {}
         with self._wrapper as action:
-            action.set_image_attribute(status='queued', size=None,
-                                       virtual_size=None)
+            action.set_image_attribute(size=None, virtual_size=None, **again)
             action.remove_importing_stores(self._stores)
             if ours:
                 action.add_failed_stores(self._stores)
@@ -106,8 +110,7 @@ class CheckContent(task.Task):  # type: ignore[misc]
                     } if self._announced else {}
             action.set_image_extra_properties(
                 {declaration.ERROR: reason} | kept)
-        # What Glance downloaded by itself, it deletes by itself.
-        if self._method == 'glance-direct' and file_path:
+        if self._method == _DIRECT and file_path:
             try:
                 glance_store.delete(file_path, _STAGING)
             except glance_store.NotFound:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import requests
 import yaml
 
+from tests.corpus import formats
 from tests.deployment import deployment as deployment_module
 from tests.functional import base
 from tests.functional import client
@@ -25,6 +26,7 @@ from tests.functional import processes
 from tests.functional import server
 
 POLICY = processes.ROOT / 'etc' / 'policy.d' / 'easystack-image-uploads.yaml'
+ERROR = 'easystack_content_error'
 PATCH = 'application/openstack-images-v2.1-json-patch'
 #: Who asks: a user, or a user for whom a service asks.
 WHO = ('admin', 'member', 'served', 'reader', 'stranger')
@@ -166,6 +168,8 @@ class UploadsCase(base.TestCase):
     files: ClassVar[file_server.FileServer]
     root: ClassVar[Path]
     url: ClassVar[str]
+    #: Where another Glance may be.
+    other_port: ClassVar[int]
     vanilla = False
 
     @classmethod
@@ -187,8 +191,9 @@ class UploadsCase(base.TestCase):
         first = (server.file_store('first', cls.root / 'first')
                  if cls.vanilla else server.block_store(
                      'first', server.make_devices(cls.root)))
-        local = {'allowed_hosts': '[127.0.0.1]',
-                 'allowed_ports': f'[80,443,{cls.files.port}]'}
+        cls.other_port = processes.free_port()
+        local = {'allowed_hosts': '[127.0.0.1]', 'allowed_ports':
+                 f'[80,443,{cls.files.port},{cls.other_port}]'}
         arguments: dict[str, Any] = {
             'stores': [first,
                        server.file_store('second', cls.root / 'second'),
@@ -293,6 +298,47 @@ class TestStrict(UploadsCase):
                 json=[{'op': 'replace', 'path': path, 'value': value}])
             self.assertEqual(200, answer.status_code, answer.text)
         member.delete(image_id)
+
+    def test_another_region(self) -> None:
+        """What comes from the Glance there is judged here."""
+        other = self.start_other()
+        there, here = other.client('admin'), self.ways.admin
+        data = client.content(3 << 20)
+        good, hidden = there.upload(data), there.upload(formats.qcow2())
+        vmdk = there.create(disk_format='vmdk')
+        there.put(vmdk, formats.vmdk_sparse())
+        for source, why in ((hidden, 'is qcow2'),
+                            (vmdk, 'vmdk are not allowed')):
+            image_id = self.ways.image()
+            self.bring(image_id, other.region, source)
+            record = processes.poll(
+                lambda image_id=image_id, why=why: (
+                    shown := here.show(image_id))['status'] == 'queued'
+                and why in shown.get(ERROR, '') and shown, why)
+            self.assertIsNone(record['size'])
+            processes.poll(lambda image_id=image_id: not server.files_of(
+                self.deployment.root / 'staging', image_id), 'no staged data')
+        image_id = self.ways.image()
+        self.bring(image_id, other.region, good)
+        record = here.wait(image_id, status='active')
+        self.assertEqual(data, here.download(image_id))
+        self.assertNotIn(ERROR, record)
+
+    def start_other(self) -> deployment_module.Deployment:
+        """Return a Glance as it comes, that takes what it is given."""
+        other = deployment_module.vanilla(
+            self.temporary_directory(), metadefs=False,
+            port=self.other_port, options={
+                'image_format': {'require_image_format_match': False}})
+        other.prepare()
+        self.addCleanup(other.stop)
+        other.start()
+        return other
+
+    def bring(self, image_id: str, region: str, source: str) -> None:
+        self.ways.admin.start_import(image_id, {
+            'name': 'glance-download', 'glance_region': region,
+            'glance_image_id': source})
 
     def test_change_without_restart(self) -> None:
         rules = self.deployment.root / 'policy.d' / POLICY.name

@@ -148,6 +148,11 @@ class PluginTest(testtools.TestCase):
             error = self.assertRaises(UploadException, self.run_flow, image,
                                       formats.qcow2(), method)
             self.assertIn('is qcow2', str(error))
+            # What Glance has downloaded, it makes queued, and stumbles if it
+            # is already.
+            self.assertEqual('queued' if deleted else 'importing',
+                             image.status)
+            image.status = 'queued'
             self.check_ready_again(image)
             self.assertIn('is qcow2', image.extra_properties[ERROR])
             self.assertEqual('a,b', image.extra_properties[
