@@ -155,6 +155,8 @@ class TestSystemd(SystemdCase):
             self.assertEqual(0, self.manager.ask('stop', unit).returncode)
             self.assertEqual(200, connection.getresponse().status)
         self.assertEqual('inactive', self.state(unit))
+        # And it does not come back.
+        self.assertEqual([], self.names())
 
     def test_strange_names(self) -> None:
         for name in ('', '../a', 'a@b', 'a b', '-a', 'a+1'):
@@ -213,5 +215,13 @@ class TestBoot(SystemdCase):
         self.assertEqual(0, self.manager.ask('stop', unit).returncode)
         self.assertEqual('inactive', self.state(
             'easystack-image@1.0.0.0.service'))
+        self.assertEqual([], self.names())
         # Only the socket is left; who connects has it all started again.
         self.assertEqual('1.0.0.0', serving.ask(self.port, timeout=60))
+        processes.poll(lambda: self.state(unit) == 'active', unit)
+        # The same in one go: nobody notices but by waiting.
+        pid = self.pid('1.0.0.0')
+        with serving.Load(self.port) as load:
+            self.assertEqual(0, self.manager.ask('restart', unit).returncode)
+        self.assertEqual([], load.failures)
+        self.assertNotIn(self.pid('1.0.0.0'), (None, pid))
