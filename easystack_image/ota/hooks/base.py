@@ -25,6 +25,8 @@ from easystack_image.ota.journal.records import Step
 NAME = re.compile('[a-z0-9][a-z0-9-]{0,63}')
 #: Seconds that a hook may take unless it says otherwise, and the most.
 TIMEOUT, LONGEST = 600.0, 7 * 86400.0
+#: Kinds for hooks that are no reason to stay with a release, nor to wait.
+FORWARD = (Kind.INSTALL, Kind.UPGRADE)
 #: Seconds after which to ask a hook again that did not say when.
 RETRY = 60.0
 
@@ -176,6 +178,7 @@ class Listed:
     required: bool = True
     overridable: bool = False
     finishes: bool = False
+    kinds: tuple[str, ...] = tuple(Kind)
     #: The package that it comes with.
     package: str = ''
     #: What it does, in a line.
@@ -196,6 +199,8 @@ class Hook(abc.ABC):
     #: Names of hooks that run earlier, and later, at the same point.
     after: ClassVar[Sequence[str]] = ()
     before: ClassVar[Sequence[str]] = ()
+    #: What it is for: installing, upgrading, going back.
+    kinds: ClassVar[Sequence[str]] = tuple(Kind)
     #: Seconds; it is killed afterwards, and has failed.
     timeout: ClassVar[float] = TIMEOUT
     #: Whether the upgrade is stopped if it fails.

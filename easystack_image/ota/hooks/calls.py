@@ -71,7 +71,8 @@ class HookCaller:
         context = dataclasses.replace(
             context, point=point, notify_url=self._settings.notify_url)
         listed = self.classes(context.slot or context.origin_slot)
-        classes = [each for each in listed if point in each.points]
+        classes = [each for each in listed if point in each.points
+                   and context.kind in each.kinds]
         found = self.executables(point)
         if not classes and not found:
             return []

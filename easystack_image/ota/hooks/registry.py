@@ -17,6 +17,7 @@ import stevedore
 
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base
+from easystack_image.ota.journal.records import Kind
 
 NAMESPACE = 'easystack_image.ota_hooks'
 
@@ -40,7 +41,8 @@ class Found:
             name=self.name, points=tuple(self.kind.points),
             timeout=self.kind.timeout, required=self.kind.required,
             overridable=self.kind.overridable, finishes=self.kind.finishes,
-            package=self.package, summary=summary)
+            kinds=tuple(map(str, self.kind.kinds)), package=self.package,
+            summary=summary)
 
 
 def load() -> list[Found]:
@@ -137,7 +139,7 @@ def _check(found: Found) -> None:
 
 
 def _check_values(name: str, kind: type[base.Hook]) -> None:
-    for each in ('points', 'after', 'before'):
+    for each in ('points', 'kinds', 'after', 'before'):
         if isinstance(getattr(kind, each), str):
             # Or its letters would be names.
             raise exceptions.InvalidHooks(f'{name}: {each} must be a tuple')
@@ -148,6 +150,9 @@ def _check_values(name: str, kind: type[base.Hook]) -> None:
             base.Point(point)
         except exceptions.InvalidHooks as error:
             raise exceptions.InvalidHooks(f'{name}: {error}') from None
+    if not kind.kinds or not set(kind.kinds) <= set(Kind):
+        raise exceptions.InvalidHooks(
+            f'{name}: kinds may list ' + ', '.join(Kind))
     if not (isinstance(kind.timeout, int | float)
             and math.isfinite(kind.timeout)
             and 0 < kind.timeout <= base.LONGEST):

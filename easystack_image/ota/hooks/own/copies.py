@@ -66,6 +66,7 @@ class Copies(base.Hook):
     name = 'copies'
     points = ('at-preflight', 'at-check')
     timeout = _HOUR
+    kinds = base.FORWARD
     overridable = True
     after = ('replica-format',)
 

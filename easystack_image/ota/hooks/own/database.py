@@ -14,7 +14,6 @@ from typing import ClassVar
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks.own import programs
-from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.release.declaration import Phase
 
 _PROGRAM = 'glance-manage'
@@ -51,18 +50,19 @@ def _manage(context: base.Context, what: str, *accept: int,
 
 
 class DatabaseCheck(base.Hook):
-    """Compare the phases that a release declares with what is needed."""
+    """Compare the phases that a release declares with what is needed.
+
+    An older release cannot tell what it does not know of.
+    """
 
     name = 'database-check'
     points = ('at-check', 'after-expand', 'after-migrate', 'after-contract')
+    kinds = base.FORWARD
     overridable = True
     after = ('configuration',)
 
     def run(self, context: base.Context) -> str | None:
         """See the base class."""
-        if context.kind is Kind.ROLLBACK:
-            # The older release cannot tell what it does not know of.
-            return None
         code, _ = _manage(context, 'check', *_NEEDED)
         needed = _NEEDED[code]
         if needed is None:
@@ -98,12 +98,13 @@ class _Run(base.Hook):
     """
 
     finishes = True
+    kinds = base.FORWARD
     phase: ClassVar[Phase]
     timeout = 6 * _HOUR
 
     def run(self, context: base.Context) -> str | None:
         """See the base class."""
-        if self.phase not in context.phases or context.kind is Kind.ROLLBACK:
+        if self.phase not in context.phases:
             return None
         return _manage(context, self.phase)[1]
 

@@ -30,6 +30,7 @@ class Configuration(base.Hook):
 
     name = 'configuration'
     points = ('at-check',)
+    kinds = base.FORWARD
     overridable = True
 
     def run(self, context: base.Context) -> str | None:
@@ -47,6 +48,7 @@ class Policy(base.Hook):
     name = 'policy'
     points = ('at-check',)
     after = ('configuration',)
+    kinds = base.FORWARD
     overridable = True
 
     def run(self, context: base.Context) -> str | None:
@@ -60,6 +62,7 @@ class UpgradeCheck(base.Hook):
     name = 'upgrade-check'
     points = ('at-check',)
     after = ('configuration', 'policy', 'replica-format')
+    kinds = base.FORWARD
     overridable = True
 
     def run(self, context: base.Context) -> str | None:

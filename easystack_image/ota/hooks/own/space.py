@@ -22,6 +22,7 @@ class DiskSpace(base.Hook):
 
     name = 'disk-space'
     points = ('at-preflight', 'before-stage')
+    kinds = base.FORWARD
     overridable = True
 
     def run(self, context: base.Context) -> str | None:

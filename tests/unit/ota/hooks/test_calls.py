@@ -13,6 +13,7 @@ from easystack_image import exceptions
 from easystack_image.ota.hooks import base as hooks_base
 from easystack_image.ota.hooks import calls
 from easystack_image.ota.hooks import leashed
+from easystack_image.ota.journal import records
 from tests.functional import processes
 from tests.unit.ota.hooks import base
 
@@ -59,6 +60,10 @@ class Fixed(Changing):
     after = ()
     overridable = False
 
+class Forward(Fixed):
+    name = 'forward'
+    kinds = base.FORWARD
+
 class Slow(base.Hook):
     name = 'slow'
     points = ('after-drain',)
@@ -86,7 +91,8 @@ class Telling(Slow):
     required = False
 """
 POINTS = {'good': 'Good', 'changing': 'Changing', 'slow': 'Slow',
-          'telling': 'Telling', 'fixed': 'Fixed', 'lasting': 'Lasting'}
+          'telling': 'Telling', 'fixed': 'Fixed', 'lasting': 'Lasting',
+          'forward': 'Forward'}
 
 
 class ClassesTest(base.HookCase):
@@ -156,6 +162,13 @@ class ClassesTest(base.HookCase):
             exceptions.HookFailed, self.run_one, 'no', 'before-drain',
             ('fixed',))
         self.assertIn('cannot be forced', str(error))
+
+    def test_kinds(self) -> None:
+        for kind, expected in (('upgrade', ['fixed', 'forward']),
+                               ('rollback', ['fixed'])):
+            self.assertEqual(expected, [each.hook for each in self.run_hooks(
+                'before-drain', slot=self.path,
+                kind=records.Kind(kind))])
 
     def test_ignored(self) -> None:
         told, = self.run_one('', 'after-canary')

@@ -70,6 +70,11 @@ class OrderTest(testtools.TestCase):
         self.refuse([hook('a', ())], 'no point')
         self.refuse([hook('a', 'at-check')], 'tuple')
 
+    def test_kinds(self) -> None:
+        self.refuse([hook('a', kinds=('party',))], 'kinds', 'rollback')
+        self.refuse([hook('a', kinds=())], 'kinds')
+        self.refuse([hook('a', kinds='upgrade')], 'tuple')
+
     def test_timeout(self) -> None:
         for value in (0, -1, float('nan'), float('inf'), 1e9, 'long'):
             self.refuse([hook('a', timeout=value)], 'timeout')
