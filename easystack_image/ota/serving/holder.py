@@ -221,7 +221,12 @@ class Holder:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child.process.pid, signal.SIGKILL)
         child.process.wait()
+        self._clear(name)
         LOG.info('Instance %s was stopped', name)
+
+    def _clear(self, name: str) -> None:
+        """Remove the directory of an instance that is over."""
+        shutil.rmtree(self._place(name).path, ignore_errors=True)
 
     def _forget(self, name: str) -> None:
         child = self._children.get(name)
@@ -237,6 +242,7 @@ class Holder:
             if not child.wanted:
                 LOG.info('Instance %s has ended', child.name)
                 del self._children[child.name]
+                self._clear(child.name)
             elif child.again_at is None:
                 self._bury(child, now)
             elif now >= child.again_at:

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import http.client
 import json
+import logging
 import os
 from pathlib import Path
 import random
@@ -28,6 +29,8 @@ from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import private
 from easystack_image.ota.upgrade import keystone
 
+LOG = logging.getLogger(__name__)
+
 TAG = 'easystack-image-canary'
 #: Of the pieces in which it is sent and read, in bytes.
 _PIECE = 1 << 20
@@ -35,8 +38,8 @@ _PIECE = 1 << 20
 _QUIET = 1 << 16
 #: More than the record of any image, or a page of them, in bytes.
 _LIMIT = 4 << 20
-#: Seconds that cleaning up may take after a failure.
-_CLEANING = 30.0
+#: Seconds that cleaning up may take after a failure, and between two tries.
+_CLEANING, _PAUSE = 10.0, 0.5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -188,8 +191,14 @@ class _Canary:
                     and each['name'] == self._image['name']
                     and each['owner'] == self._image['owner']
                     and each['visibility'] == 'private'):
-                self._ask('DELETE', f'/v2/images/{each["id"]}', 204)
-                self._swept += 1
+                try:
+                    self._ask('DELETE', f'/v2/images/{each["id"]}', 204)
+                except ValueError as error:
+                    # No fault of this release, perhaps: what it can delete
+                    # is seen by its own image.
+                    LOG.warning('A canary left an image: %s', error)
+                else:
+                    self._swept += 1
 
     def _listed(self) -> list[dict[str, Any]]:
         """Return our images, those of other nodes too."""
@@ -269,12 +278,22 @@ class _Canary:
             return ''
         self._client = private.Client(self._instance.place, _CLEANING,
                                       self._headers)
-        try:
-            self._ask('DELETE', self._path, 204)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            return (f'; its image {self._image["id"]} is left, for the next '
-                    f'canary to delete: {error}')
-        return ''
+        deadline = time.monotonic() + _CLEANING
+        while True:
+            try:
+                # While Glance gives an upload up, it may put back what was
+                # deleted: only that the image is gone counts.
+                with self._client.ask('DELETE', self._path) as answer:
+                    answer.read(_LIMIT)
+                self._ask('GET', self._path, 404)
+                time.sleep(_PAUSE)
+                self._ask('GET', self._path, 404)
+                return ''
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                if time.monotonic() + _PAUSE > deadline:
+                    return (f'; its image {self._image["id"]} is left, for '
+                            f'the next canary to delete: {error}')
+            time.sleep(_PAUSE)
 
 
 def _name() -> str:
