@@ -1,0 +1,95 @@
+"""Upgrades and rollbacks under load, with real instances of small releases."""
+
+from __future__ import annotations
+
+import time
+
+from tests.functional import processes
+from tests.ota import upgrades
+
+
+class TestUpgrade(upgrades.UpgradeCase):
+
+    def test_there_and_back(self) -> None:
+        """Up, back while it is warm, up again, and back when it is cold."""
+        with self.load() as load:
+            result = self.succeed('upgrade', '2.0.0', '--until', 'soak')
+            self.assertIsNone(result['outcome'])
+            self.assertEqual((['2.0.0.4'], ['1.0.0.5']), (
+                self.names(), self.names('waiting')))
+            result = self.succeed('rollback')
+            self.assertEqual('rolled-back', result['outcome'])
+            self.assertLess(self.seconds('rollback'), 1)
+            self.serves('1.0.0')
+            result = self.succeed('upgrade', '2.0.0')
+            self.assertEqual('committed', result['outcome'])
+            self.serves('2.0.0')
+            begin = time.monotonic()
+            result = self.succeed('rollback')
+            self.assertLess(upgrades.since(begin), 10)
+            self.assertEqual(('rollback', 'committed'),
+                             (result['kind'], result['outcome']))
+            self.serves('1.0.0')
+        self.assertEqual([], load.failures)
+        refused = self.command('rollback')
+        self.assertEqual(1, refused.code)
+        self.assertIn('no release to go back to', refused.errors)
+
+    def test_long_upload(self) -> None:
+        """One that spans two upgrades is answered by who began it."""
+        with upgrades.Upload(self.port) as upload:
+            processes.poll(lambda: self.status()['instances'][0][
+                'in_flight'], 'the upload')
+            self.succeed('upgrade', '2.0.0')
+            self.succeed('rollback')
+            self.assertEqual(['1.0.0.2'], self.names('leaving'))
+        self.assertEqual(['1.0.0.2'], upload.answers)
+        self.serves('1.0.0')
+
+    def test_bad_releases(self) -> None:
+        """Each is rolled back by itself, and no request failed."""
+        with self.load() as load:
+            for version, word in (('3.0.0', 'ends each time'),
+                                  ('4.0.0', 'other bytes'),
+                                  ('5.0.0', '500')):
+                result = self.command('upgrade', version)
+                self.assertEqual(1, result.code, result.errors)
+                self.assertEqual('rolled-back', result.json['outcome'])
+                self.assertIn(word, result.json['reason'])
+                self.serves('1.0.0')
+        self.assertEqual([], load.failures)
+        self.assertEqual({'1.0.0.2'}, load.since(0))
+
+    def test_asked_meanwhile(self) -> None:
+        """A rollback while another process soaks: within a second."""
+        child = self.start_command('upgrade', '2.0.0', '--soak', '100')
+        with self.load() as load:
+            processes.poll(lambda: self.event('2.0.0', 'soak'), 'the soak')
+            begin = time.monotonic()
+            result = self.succeed('rollback')
+            took = upgrades.since(begin)
+            self.assertEqual('rolled-back', result['outcome'])
+            self.assertEqual(1, child.wait(upgrades.TIMEOUT))
+            self.serves('1.0.0')
+        self.assertEqual([], load.failures)
+        self.assertLess(self.seconds('rollback'), 1)
+        self.assertLess(took, 5)
+
+
+class TestDatabase(upgrades.UpgradeCase):
+
+    def test_contract(self) -> None:
+        """Not while the old release is at something; no way back then."""
+        with upgrades.Upload(self.port):
+            processes.poll(lambda: self.status()['instances'][0][
+                'in_flight'], 'the upload')
+            result = self.command('upgrade', '7.0.0', '--drain-timeout', '1')
+            self.assertEqual(4, result.code, result.errors)
+            self.assertIn('instance 1.0.0.2 must end', result.errors)
+            self.assertEqual(['1.0.0.5'], self.names('waiting'))
+        self.assertEqual('committed', self.succeed('resume')['outcome'])
+        self.serves('7.0.0')
+        refused = self.command('rollback')
+        self.assertEqual(1, refused.code)
+        self.assertIn('contracted', refused.errors)
+        self.assertEqual(7, self.status()['floor'])
