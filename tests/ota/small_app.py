@@ -1,21 +1,31 @@
 """A WSGI application that is next to nothing of Glance, for small releases.
 
 It is put into their wheels, with what a release does wrong before it:
-``VERSION``, and perhaps ``SLOW`` (seconds), ``STATUS`` or ``LOSES``.  It keeps
-images in memory, in the process that answers on the private socket.
+``VERSION``, and perhaps ``STATUS``, ``LOSES``, or, for users only, ``SLOW``
+(seconds) and ``FAILS``.  It keeps images in memory, in the process that
+answers on the private socket.
 """
 
 import functools
 import hashlib
 import json
 import os
+import pathlib
+import threading
 import time
 import uuid
 
-_SETTINGS = {'VERSION': '0', 'SLOW': 0.0, 'STATUS': '200 OK', 'LOSES': False}
+from easystack_image.ota.serving import counting
+from easystack_image.ota.serving import counts
+from easystack_image.ota.serving import layout
+
+_SETTINGS = {'VERSION': '0', 'SLOW': 0.0, 'STATUS': '200 OK', 'LOSES': False,
+             'FAILS': False}
 _SETTINGS.update({name: value for name, value in globals().items()
                   if name in _SETTINGS})
 _images = {}
+_counters = []
+_lock = threading.Lock()
 
 
 def _read(environ):
@@ -38,15 +48,37 @@ def application(environ, start_response):
     if path.startswith('/v2/images'):
         status, kind, body = _image(method, path[len('/v2/images'):], data)
     else:
-        seconds = environ['QUERY_STRING']
-        time.sleep(float(seconds or 0) + _SETTINGS['SLOW'])
         status, kind, body = _SETTINGS['STATUS'], 'text/plain', b'%d' % size
+        # Only users give a time: neither a canary nor what warms up does.
+        if environ['QUERY_STRING']:
+            status = _user(float(environ['QUERY_STRING'])) or status
     start_response(status, [
         ('Content-Type', kind), ('Content-Length', str(len(body))),
         ('X-Easystack-Image-Release', _SETTINGS['VERSION']),
         ('X-Instance', os.path.basename(
             os.environ['EASYSTACK_OTA_INSTANCE']))])
     return [body]
+
+
+def _user(seconds):
+    """Do what a user waits for; count it as the filter of Glance's does."""
+    counter, begin = _counter(), time.perf_counter()
+    counter.begin(counts.Kind.GET)
+    time.sleep(seconds + _SETTINGS['SLOW'])
+    counter.answered(counts.Kind.GET, time.perf_counter() - begin)
+    counter.end(counts.Kind.GET, counts.Result.FAILED if _SETTINGS['FAILS']
+                else counts.Result.SUCCESS)
+    return '500 Internal Server Error' if _SETTINGS['FAILS'] else ''
+
+
+def _counter():
+    import uwsgi  # Exists only in a process of uWSGI.
+    with _lock:
+        if not _counters:
+            place = layout.Place(pathlib.Path(
+                os.environ[layout.DIRECTORY_VARIABLE]))
+            _counters.append(counting.open_counter(place, uwsgi.worker_id()))
+    return _counters[0]
 
 
 def _image(method, path, data):

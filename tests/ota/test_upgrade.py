@@ -60,6 +60,28 @@ class TestUpgrade(upgrades.UpgradeCase):
         self.assertEqual([], load.failures)
         self.assertEqual({'1.0.0.2'}, load.since(0))
 
+    def test_slow_release(self) -> None:
+        with self.load() as load:
+            time.sleep(3)
+            result = self.command('upgrade', '6.0.0', '--soak', '60')
+            self.assertEqual((1, 'rolled-back'),
+                             (result.code, result.json['outcome']))
+            self.assertIn('before, they took up to', result.json['reason'])
+            self.serves('1.0.0')
+        self.assertEqual([], load.failures)
+
+    def test_failing_release(self) -> None:
+        """Failures that only users meet, and no canary."""
+        with self.load() as load:
+            result = self.command('upgrade', '8.0.0', '--soak', '60')
+            self.assertEqual((1, 'rolled-back'),
+                             (result.code, result.json['outcome']))
+            self.assertIn('requests failed', result.json['reason'])
+            self.serves('1.0.0')
+            before = len(load.failures)
+            time.sleep(1)
+        self.assertEqual(before, len(load.failures))
+
     def test_asked_meanwhile(self) -> None:
         """A rollback while another process soaks: within a second."""
         child = self.start_command('upgrade', '2.0.0', '--soak', '100')

@@ -32,8 +32,9 @@ RELEASES: dict[str, dict[str, Any]] = {
     '3.0.0': {'wrong': 'raise ImportError("it is broken")'},
     '4.0.0': {'wrong': 'LOSES = True'},
     '5.0.0': {'wrong': 'STATUS = "500 Internal Server Error"'},
-    '6.0.0': {'wrong': 'SLOW = 0.5'},
+    '6.0.0': {'wrong': 'SLOW = 0.3'},
     '7.0.0': {'database': ['expand', 'contract']},
+    '8.0.0': {'wrong': 'FAILS = True'},
 }
 
 
@@ -91,7 +92,7 @@ class UpgradeCase(testtools.TestCase):
             'threads': 2, 'application': small.APPLICATION,
             'config_file': self.root / 'glance-api.conf', 'warm_paths': '/',
             'start_timeout': 60, 'soak': 0.3,
-            'canary_size': 1}
+            'canary_size': 1, 'watch_requests': 20}
         self.config = self.root / 'ota.conf'
         self.configure()
         self.holder = processes.Process(

@@ -87,6 +87,10 @@ class Machine:
         except _LATER:
             raise
         except exceptions.RollbackAsked as error:
+            if work.irrevocable:
+                # It came too late; whoever asked is told.
+                work.tools.asked.unlink(missing_ok=True)
+                return self.run()
             return self.roll_back(str(error))
         except (exceptions.EasystackImageError, OSError) as error:
             self._fail(str(error))
@@ -143,11 +147,7 @@ class Machine:
             one that it cannot use
         """
         work = self._work
-        if work.irrevocable:
-            raise exceptions.NoWayBack(
-                f'the database has been contracted for {work.upgrade.target}, '
-                f'and {work.upgrade.origin} cannot use it any more: resume '
-                'the upgrade, or install a release that mends it')
+        works.refuse_irrevocable(work.upgrade)
         reason = work.upgrade.details(Step.ROLLBACK).get('reason', reason)
         work.say(f'rolling back: {reason}')
         if work.upgrade.event(Step.ROLLBACK) is not Event.DONE:

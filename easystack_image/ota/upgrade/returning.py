@@ -8,6 +8,7 @@ over to, as in an upgrade.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import contextlib
 import time
 
 from easystack_image import exceptions
@@ -24,7 +25,7 @@ from easystack_image.ota.upgrade import work as works
 
 _REASON = 'the operator asked for it'
 #: Seconds between two looks whether another process has done it.
-_PACE = 0.02
+_PACE = 0.05
 
 
 def roll_back(tools: tools_module.Tools) -> machine.Result:
@@ -36,15 +37,28 @@ def roll_back(tools: tools_module.Tools) -> machine.Result:
     """
     asked = False
     while True:
-        try:
-            with tools.writer() as writer:
-                return _roll_back(tools, writer, asked)
-        except exceptions.AlreadyRunning:
-            if not asked:
-                tools.say('an upgrade is under way; it is asked to roll back')
-            asked = True
-            tools.asked.touch(mode=0o600)
-            time.sleep(_PACE)
+        with contextlib.ExitStack() as stack:
+            try:
+                writer = stack.enter_context(tools.writer())
+            except exceptions.AlreadyRunning:
+                _ask(tools, asked)
+                asked = True
+                time.sleep(_PACE)
+                continue
+            return _roll_back(tools, writer, asked)
+
+
+def _ask(tools: tools_module.Tools, again: bool) -> None:
+    """Have the process that upgrades go back.
+
+    :raises NoWayBack: if it cannot
+    """
+    if not again:
+        tools.say('an upgrade is under way; it is asked to roll back')
+    upgrades = tools.journal.history()
+    if upgrades and upgrades[-1].outcome is None:
+        works.refuse_irrevocable(upgrades[-1])
+    tools.asked.touch(mode=0o600)
 
 
 def _roll_back(tools: tools_module.Tools, writer: journals.Writer,

@@ -118,3 +118,16 @@ class Work:
 def irrevocable(upgrade: Upgrade) -> bool:
     """Whether an upgrade has contracted the database, or has begun to."""
     return bool(upgrade.details(Step.CONTRACT).get('irrevocable'))
+
+
+def refuse_irrevocable(upgrade: Upgrade) -> None:
+    """Raise if there is no way back from an upgrade.
+
+    :raises easystack_image.exceptions.NoWayBack: if it has begun to contract
+        the database
+    """
+    if irrevocable(upgrade):
+        raise exceptions.NoWayBack(
+            f'the database has been contracted for {upgrade.target}, and '
+            f'{upgrade.origin} cannot use it any more: resume the upgrade, '
+            'or install a release that mends it')
