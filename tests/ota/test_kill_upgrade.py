@@ -11,6 +11,7 @@ and the last are tried.  ``EASYSTACK_TEST_POINTS=all`` has all of them tried,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+import itertools
 import json
 import os
 import subprocess
@@ -98,18 +99,14 @@ class KillCase(upgrades.UpgradeCase):
                            ('upgrade', version, '--soak', '0')))
         self.serves(version)
 
-    def kill_at_each(self, numbers: Sequence[int], *words: object,
-                     begin: Sequence[Sequence[object]] = ()) -> None:
-        """Kill a command at points, and go on or back each time.
+    def kill_at(self, number: int, *words: object) -> None:
+        """Kill a command at a point."""
+        result = self.command(*words, kill_at=number)
+        self.assertEqual(KILLED, result.code, f'{number}: {result}')
 
-        :param begin: commands that come before it
-        """
-        for turn, number in enumerate(numbers):
-            for command in begin:
-                self.succeed(*command)
-            result = self.command(*words, kill_at=number)
-            self.assertEqual(KILLED, result.code, f'{number}: {result}')
-            self.finish(('resume', 'rollback')[turn % 2])
+
+#: How to end what was killed, in turn.
+ENDS = itertools.cycle(('resume', 'rollback'))
 
 
 class TestKilled(KillCase):
@@ -131,17 +128,21 @@ class TestKilled(KillCase):
         self.assertGreater(len(passed), 150)
         for number in chosen(len(passed), 8):
             self.go_to('1.0.0')
-            self.kill_at_each([number], *words)
+            self.kill_at(number, *words)
+            self.finish(next(ENDS))
         self.end(passed)
 
     def test_warm_rollback(self) -> None:
-        begin = [('upgrade', '2.0.0', '--until', 'soak', '--soak', '0')]
-        self.succeed(*begin[0])
+        begin = ('upgrade', '2.0.0', '--until', 'soak', '--soak', '0')
+        self.succeed(*begin)
         self.succeed('rollback')
         passed = self.points()
         self.assertGreater(len(passed), 40)
-        self.kill_at_each(list(chosen(len(passed), 4)), 'rollback',
-                          begin=begin)
+        for number in chosen(len(passed), 4):
+            self.go_to('1.0.0')
+            self.succeed(*begin)
+            self.kill_at(number, 'rollback')
+            self.finish(next(ENDS))
         self.end(passed)
 
     def test_cold_rollback(self) -> None:
@@ -151,8 +152,7 @@ class TestKilled(KillCase):
         self.assertGreater(len(passed), 80)
         for number in chosen(len(passed), 4):
             self.go_to('2.0.0')
-            result = self.command('rollback', kill_at=number)
-            self.assertEqual(KILLED, result.code)
+            self.kill_at(number, 'rollback')
             self.finish('resume')
         self.end(passed)
 

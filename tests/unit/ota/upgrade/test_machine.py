@@ -1,0 +1,317 @@
+"""The machine: what ends how, and the updater's death at every point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import copy
+import os
+from pathlib import Path
+import shutil
+from typing import Any
+
+import fixtures
+
+from easystack_image import exceptions
+from easystack_image.ota.client import memory as memories
+from easystack_image.ota.journal.records import Event
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Outcome
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.upgrade import canary
+from easystack_image.ota.upgrade import machine
+from easystack_image.ota.upgrade import plans
+from easystack_image.ota.upgrade import returning
+from easystack_image.ota.upgrade import state
+from easystack_image.ota.upgrade import work as works
+from tests.unit.ota import base
+from tests.unit.ota.upgrade import world as worlds
+
+POINTS = os.environ.get('EASYSTACK_TEST_POINTS', '')
+#: What an upgrade changes, besides the pointer.
+CHANGING = ('state', 'run', 'opt/generations')
+OLD, NEW, CONTRACTING = '1.0.0', '2.0.0', '3.0.0'
+
+
+class MachineCase(base.Case):
+    """A world in which release 1.0.0 serves."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Sockets, which are never made here, need short paths.
+        self.root = Path(self.useFixture(fixtures.TempDir()).path)
+        self.world = worlds.World(self.root)
+        for number, version in enumerate((OLD, NEW), 1):
+            self.world.make_slot(version, number)
+        self.world.make_slot(CONTRACTING, 3, ['expand', 'contract'])
+        self.canary_fails = ''
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.upgrade.canary.run', self.run_canary))
+        self.begin(OLD, Kind.INSTALL)
+        self.world.watched = True
+
+    def run_canary(self, *_: object) -> canary.Report:
+        if self.canary_fails:
+            raise exceptions.CanaryFailed(self.canary_fails)
+        return canary.Report('', 0, {}, 0)
+
+    def begin(self, target: str, kind: Kind = Kind.UPGRADE,
+              until: Step | None = None, **options: Any) -> machine.Result:
+        """Begin an upgrade whose slot is there, and do it."""
+        tools = self.world.tools()
+        current = tools.slots.current()
+        with tools.writer() as writer:
+            upgrade = writer.open(
+                kind, current and current.release.version, target,
+                **{'soak': 0, 'drain_timeout': 0.01, **options})
+            return machine.Machine(works.Work(tools, writer, upgrade),
+                                   until).run()
+
+    def resume(self) -> machine.Result | None:
+        return machine.resume(self.world.tools())
+
+    def roll_back(self) -> machine.Result:
+        return returning.roll_back(self.world.tools())
+
+    def serves(self, version: str) -> None:
+        """See that a release serves, alone, and after a reboot as well."""
+        tools = self.world.tools()
+        self.assertEqual({version}, self.world.serving())
+        self.assertEqual(1, len(self.world.running), self.world.running)
+        self.assertTrue(all(each.wanted for each in
+                            self.world.running.values()))
+        self.assertEqual(version, tools.slots.current().release.version)
+        self.assertIsNotNone(tools.journal.history()[-1].outcome)
+        self.assertEqual([], self.world.unserved)
+
+    def hook(self, point: str, code: int) -> Path:
+        """Put an executable of the deployer's in place."""
+        path = self.root / 'hooks' / point / 'ours'
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.write_text(f'#!/bin/sh\necho "no room" >&2\nexit {code}\n')
+        path.chmod(0o755)
+        return path
+
+
+class TestEnds(MachineCase):
+
+    def test_committed(self) -> None:
+        result = self.begin(NEW)
+        self.assertEqual((Outcome.COMMITTED, ''),
+                         (result.outcome, result.reason))
+        self.serves(NEW)
+        last = self.world.tools().journal.history()[-1]
+        for step in plans.ALL:
+            self.assertIs(Event.DONE, last.event(step))
+        self.assertEqual(1, memories.load(self.world.tools().home).floor)
+
+    def test_canary_fails(self) -> None:
+        self.canary_fails = 'other bytes'
+        result = self.begin(NEW)
+        self.assertEqual((Outcome.ROLLED_BACK, 'other bytes'),
+                         (result.outcome, result.reason))
+        self.serves(OLD)
+        self.canary_fails = ''
+        self.begin(NEW)
+        self.serves(NEW)
+
+    def test_does_not_start(self) -> None:
+        self.world.broken.add(NEW)
+        result = self.begin(NEW)
+        self.assertIs(Outcome.ROLLED_BACK, result.outcome)
+        self.serves(OLD)
+
+    def test_hooks_say_no(self) -> None:
+        """At every point that decides, before there is no way back."""
+        for step in plans.ALL:
+            for when in ('before', 'at', 'after'):
+                if (when, step) == ('after', Step.COMMIT):
+                    # It is too late to decide.
+                    continue
+                path = self.hook(f'{when}-{step}', 1)
+                result = self.begin(NEW)
+                self.assertIn(result.outcome, (Outcome.ROLLED_BACK,
+                                               Outcome.ABANDONED))
+                self.assertIn('no room', result.reason)
+                self.serves(OLD)
+                path.unlink()
+
+    def test_hooks_ask_for_time(self) -> None:
+        path = self.hook('before-hand-over', 21)
+        self.assertRaises(exceptions.NotNow, self.begin, NEW)
+        self.assertEqual({OLD}, self.world.serving())
+        path.unlink()
+        self.assertIs(Outcome.COMMITTED, self.resume().outcome)
+        self.serves(NEW)
+        self.assertIsNone(self.resume())
+
+    def test_only_one(self) -> None:
+        self.begin(NEW, until=Step.START)
+        error = self.assertRaises(exceptions.JournalError, self.begin, NEW)
+        self.assertIn('resume', str(error))
+        self.roll_back()
+        self.serves(OLD)
+
+    def test_every_step_back(self) -> None:
+        for step in plans.ALL[:-1]:
+            self.assertIsNone(self.begin(NEW, until=step).outcome)
+            self.roll_back()
+            self.serves(OLD)
+
+    def test_asked_meanwhile(self) -> None:
+        """The other process is asked by a file; hooks are when it comes."""
+        path = self.hook('at-drain', 0)
+        asked = self.world.tools().asked
+        path.write_text(f'#!/bin/sh\ntouch {asked}\n')
+        result = self.begin(NEW)
+        self.assertEqual((Outcome.ROLLED_BACK, 'a rollback was asked for'),
+                         (result.outcome, result.reason))
+        self.serves(OLD)
+
+    def test_cold(self) -> None:
+        self.begin(NEW)
+        result = self.roll_back()
+        self.assertEqual((Kind.ROLLBACK, Outcome.COMMITTED),
+                         (result.kind, result.outcome))
+        self.serves(OLD)
+        self.assertRaises(exceptions.RefusedRelease, self.roll_back)
+
+    def test_cold_to_what_was_revoked(self) -> None:
+        self.begin(NEW)
+        home = self.world.tools().home
+        memories.save(home, memories.load(home).learn(0, 0, {1: 'it leaks'}))
+        error = self.assertRaises(exceptions.RefusedRelease, self.roll_back)
+        self.assertIn('it leaks', str(error))
+        self.serves(NEW)
+
+    def test_reboot(self) -> None:
+        """Whatever ran is gone; what the pointer leads to is started."""
+        for step in plans.ALL[:-1]:
+            self.begin(NEW, until=step)
+            self.reboot()
+            self.resume()
+            self.serves(NEW)
+            self.roll_back()
+            self.serves(OLD)
+
+    def reboot(self) -> None:
+        shutil.rmtree(self.root / 'run')
+        self.world.running.clear()
+        slot = self.world.tools().slots.current()
+        name = f'{slot.release.version}.0'
+        self.world.start(name, slot.path)
+        self.world.place(name).gate.touch()
+
+
+class TestContract(MachineCase):
+
+    def test_waits_for_the_old(self) -> None:
+        old, = self.world.running
+        self.world.busy.add(old)
+        error = self.assertRaises(exceptions.NotNow, self.begin, CONTRACTING)
+        self.assertIn(old, str(error))
+        # There still is a way back.
+        self.assertEqual(3, len(self.world.running))
+        self.world.running.pop(old)
+        self.assertIs(Outcome.COMMITTED, self.resume().outcome)
+        self.serves(CONTRACTING)
+        self.assertEqual(3, memories.load(self.world.tools().home).floor)
+        error = self.assertRaises(exceptions.RefusedRelease, self.roll_back)
+        self.assertIn('contracted', str(error))
+
+    def test_back_while_it_waits(self) -> None:
+        old, = self.world.running
+        self.world.busy.add(old)
+        self.assertRaises(exceptions.NotNow, self.begin, CONTRACTING)
+        self.world.running.pop(old)
+        self.roll_back()
+        self.serves(OLD)
+
+    def test_no_way_back(self) -> None:
+        """A hook that fails when it contracts is tried again."""
+        path = self.hook('at-contract', 1)
+        self.assertRaises(exceptions.HookFailed, self.begin, CONTRACTING)
+        self.assertEqual({CONTRACTING}, self.world.serving())
+        self.assertRaises(exceptions.NoWayBack, self.roll_back)
+        advice = state.advice(self.world.tools().journal.history()[-1])
+        self.assertNotIn('rollback', advice)
+        path.unlink()
+        self.assertIs(Outcome.COMMITTED, self.resume().outcome)
+        self.serves(CONTRACTING)
+
+    def test_not_the_last_node(self) -> None:
+        nodes = 'http://a http://b'
+        tools = self.world.tools(nodes=nodes, node_url='http://a')
+        with tools.writer() as writer:
+            upgrade = writer.open(Kind.UPGRADE, OLD, CONTRACTING, soak=0)
+            result = machine.Machine(works.Work(tools, writer, upgrade)).run()
+        self.assertIs(Outcome.COMMITTED, result.outcome)
+        self.assertEqual('http://b', upgrade.details(Step.CONTRACT)[
+            'left_to'])
+        self.roll_back()
+        self.serves(OLD)
+
+
+class TestDeath(MachineCase):
+    """The updater dies at every point; another one goes on, or back."""
+
+    def die_everywhere(self, action: Callable[[], object],
+                       allowed: tuple[str, ...] = (OLD, NEW)) -> None:
+        """Have it die after each number of points; go on, or back, in turn.
+
+        ``EASYSTACK_TEST_POINTS=all`` has both tried everywhere.
+
+        :param action: what it is at
+        """
+        before = self.save()
+        with self.world.mortal(None):
+            action()
+        points = self.world.passed
+        self.assertGreater(points, 40)
+        ends = (self.resume, self.roll_back)
+        for number in range(points):
+            for finish in ends if POINTS == 'all' else (ends[number % 2],):
+                self.restore(before)
+                with self.world.mortal(number):
+                    self.assertRaises(worlds.Killed, action)
+                self.finish(finish)
+                self.serves(*self.world.serving())
+                self.assertIn(*self.world.serving(), allowed)
+
+    def save(self) -> dict[str, worlds.Running]:
+        """Keep how everything is now."""
+        saved = self.root / 'saved'
+        for name in CHANGING:
+            shutil.copytree(self.root / name, saved / name, symlinks=True)
+        (saved / 'current').symlink_to(os.readlink(
+            self.root / 'opt/current'))
+        return copy.deepcopy(self.world.running)
+
+    def restore(self, running: dict[str, worlds.Running]) -> None:
+        for name in CHANGING:
+            shutil.rmtree(self.root / name)
+            shutil.copytree(self.root / 'saved' / name, self.root / name,
+                            symlinks=True)
+        current = self.root / 'opt/current'
+        current.unlink()
+        current.symlink_to(os.readlink(self.root / 'saved/current'))
+        self.world.running = copy.deepcopy(running)
+
+    def finish(self, how: Callable[[], object]) -> None:
+        with self.world.mortal(None):
+            try:
+                how()
+            except exceptions.RefusedRelease as error:
+                # It died before it had begun, or when it had ended.
+                self.assertIn('no release to go back to', str(error))
+
+    def test_upgrade(self) -> None:
+        self.die_everywhere(lambda: self.begin(NEW))
+
+    def test_warm_rollback(self) -> None:
+        self.begin(NEW, until=Step.SOAK)
+        # Who dies before the first line has begun nothing: it may go on.
+        self.die_everywhere(self.roll_back)
+
+    def test_cold_rollback(self) -> None:
+        self.begin(NEW)
+        self.die_everywhere(self.roll_back)
