@@ -95,13 +95,17 @@ class UpgradeCase(testtools.TestCase):
             'canary_size': 1, 'watch_requests': 20}
         self.config = self.root / 'ota.conf'
         self.configure()
+        self.start_keeper()
+        self.succeed('install', '1.0.0')
+
+    def start_keeper(self) -> None:
+        """Start what keeps the socket and starts instances."""
         self.holder = processes.Process(
             self.arguments('hold'), self.root / 'holder.log')
         self.holder.start()
         self.addCleanup(self.holder.stop)
         self.addCleanup(self.show_logs)
         processes.poll((self.root / 'run/holder').exists, 'the holder')
-        self.succeed('install', '1.0.0')
 
     def configure(self, **others: object) -> None:
         self.options.update(others)

@@ -108,7 +108,9 @@ class SystemdLauncher:
                 found.append(launcher.Started(name, slot,
                                               pids.get(_unit(name))))
             else:
-                # It has ended, as it should.
+                # It has ended, as it should. Where it failed at last, systemd
+                # has kept its directory for another start.
+                shutil.rmtree(self._place(name).path, ignore_errors=True)
                 self._path(FORGOTTEN, name).unlink(missing_ok=True)
         return found
 
