@@ -59,6 +59,9 @@ def _arguments() -> argparse.Namespace:
                         default='table')
     parser.add_argument('--output', type=Path, metavar='FILE',
                         help='write the figures there, too, as JSON')
+    parser.add_argument('--limit', type=float, metavar='RATIO',
+                        help='fail if the 99th percentile during exchanges '
+                             'is more than so many times that before')
     return parser.parse_args()
 
 
@@ -74,7 +77,9 @@ def main() -> int:
         arguments.output.write_text(text + '\n')
     print(text if arguments.format == 'json' else results.table(runs))
     found = results.outcomes(runs[0].answers)
-    return int(any(found[bad] for bad in results.BAD))
+    slow = arguments.limit and any(
+        ratio > arguments.limit for ratio in runs[0].ratios().values())
+    return int(bool(slow) or any(found[bad] for bad in results.BAD))
 
 
 def _measure(root: Path, arguments: argparse.Namespace) -> list[results.Run]:
