@@ -22,8 +22,8 @@ from tests.ota import releases
 from tests.ota import results
 from tests.ota import site as site_module
 
-#: Ends each answer of the third release but those that only the updater
-#: sees late: what no canary finds, and users would.
+#: Makes each answer of the third release late once it takes requests of
+#: users: the canary, which comes before, does not notice.
 _SLOW = """
 
 def factory(global_conf, _factory=factory, **local_conf):
