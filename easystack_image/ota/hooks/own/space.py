@@ -8,9 +8,10 @@ import shutil
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base
 
-#: A slot takes so many times the size of its archive, while it is built:
-#: wheels are compressed, and byte code comes on top.  Measured with Glance 33,
-#: in MiB: archive 33, slot 248, and scratch at most 150.
+#: A slot takes so many times the size of its archive: wheels are compressed,
+#: and byte code comes on top.  With Glance 33 the archive has 33 MiB and the
+#: slot 248.  The rest is for the unpacked archive and uv's cache, which are
+#: there while it is built.
 SLOT = 12
 #: What stays free, in bytes: journals, logs and the like are written, too.
 RESERVE = 64 * 1024 * 1024
