@@ -21,6 +21,7 @@ from easystack_image.ota.release import index
 GROUP = 'easystack_ota'
 FILE = Path('/etc/easystack-image/ota.conf')
 MIB = 1024 * 1024
+_LAST_PORT = 65535
 SCHEMES = ('https', 'http', 'file')
 
 
@@ -186,6 +187,10 @@ class Settings:
             _check_url('proxy', self.proxy, ('http', 'https'))
         if self.nodes and self.node_url not in self.nodes.split():
             raise _wrong('node_url', 'is none of the nodes')
+        if not re.fullmatch('[^ ]+:[0-9]{1,5}', self.listen) or (
+                int(self.listen.rpartition(':')[2]) > _LAST_PORT):
+            raise _wrong('listen', f'{self.listen!r} is no address and port, '
+                                   'such as 0.0.0.0:9292 or [::]:9292')
         if self.coordination_url and '://' not in self.coordination_url:
             raise _wrong('coordination_url', 'is no URL')
         if self.coordination_url and not self.nodes:

@@ -36,6 +36,14 @@ class SettingsTest(base.Case):
         for word in words:
             self.assertIn(word, str(error))
 
+    def test_where_to_listen(self) -> None:
+        for text in ('9292', '10.0.0.1', ':9292', 'a:b', 'a:65536', 'a b:1'):
+            self.assertWrong(f'[easystack_ota]\nlisten = {text}\n', 'listen',
+                             '0.0.0.0:9292')
+        for text in ('0.0.0.0:9292', '[::]:9292', 'localhost:0'):
+            self.assertEqual(text, self.write(
+                f'[easystack_ota]\nlisten = {text}\n').listen)
+
     def test_names(self) -> None:
         self.assertEqual(NAMES, {field.name for field in
                                  dataclasses.fields(settings.Settings)})
