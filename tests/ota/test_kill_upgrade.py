@@ -83,7 +83,7 @@ class KillCase(upgrades.UpgradeCase):
         """Go on, or back, by another process; see how it ends."""
         result = self.command(how)
         self.assertIn(result.code, (0, 1), result.errors)
-        if result.code:
+        if result.code and not result.output:
             # It was killed before it had begun, or after it had ended.
             self.assertIn('no release to go back to', result.errors)
         self.serves('1.0.0', '2.0.0')
@@ -126,7 +126,7 @@ class TestKilled(KillCase):
         self.succeed(*words)
         passed = self.points()
         self.assertGreater(len(passed), 150)
-        for number in chosen(len(passed), 8):
+        for number in chosen(len(passed), 6):
             self.go_to('1.0.0')
             self.kill_at(number, *words)
             self.finish(next(ENDS))
@@ -138,7 +138,7 @@ class TestKilled(KillCase):
         self.succeed('rollback')
         passed = self.points()
         self.assertGreater(len(passed), 40)
-        for number in chosen(len(passed), 4):
+        for number in chosen(len(passed), 3):
             self.go_to('1.0.0')
             self.succeed(*begin)
             self.kill_at(number, 'rollback')
@@ -150,7 +150,7 @@ class TestKilled(KillCase):
         self.succeed('rollback')
         passed = self.points()
         self.assertGreater(len(passed), 80)
-        for number in chosen(len(passed), 4):
+        for number in chosen(len(passed), 3):
             self.go_to('2.0.0')
             self.kill_at(number, 'rollback')
             self.finish('resume')

@@ -33,10 +33,15 @@ TIMEOUT = 20.0
 
 
 class Load:
-    """Clients that ask all the time, and note what they see."""
+    """Clients that ask all the time, and note what they see.
 
-    def __init__(self, port: int, clients: int = 3) -> None:
+    :param pause: seconds between an answer and the next question
+    """
+
+    def __init__(self, port: int, clients: int = 3,
+                 pause: float = 0) -> None:
         self.port = port
+        self.pause = pause
         self.failures: list[str] = []
         self.answers: list[tuple[float, str]] = []
         self._stop = threading.Event()
@@ -51,6 +56,7 @@ class Load:
                 self.failures.append(repr(error))
             else:
                 self.answers.append((time.monotonic(), name))
+            self._stop.wait(self.pause)
 
     def since(self, moment: float) -> set[str]:
         """Return who answered after a moment."""

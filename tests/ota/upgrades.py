@@ -153,7 +153,8 @@ class UpgradeCase(testtools.TestCase):
 
     def load(self) -> test_serving.Load:
         """Return clients that ask all the time."""
-        return test_serving.Load(self.port)
+        # What the updater does needs the processors, too.
+        return test_serving.Load(self.port, pause=0.02)
 
     def names(self, role: str = 'serving') -> list[str]:
         return [each['name'] for each in self.status()['instances']
