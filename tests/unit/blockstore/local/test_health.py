@@ -187,8 +187,9 @@ class DevicesTest(HealthCase):
         share = 100 * used / (used + usage.f_bavail)
         self.engine.settings = self.settings(nearly_full=share * 0.9)
         self.assertEqual({'nearly-full-device': self.devices}, self.found())
-        self.assertIn(f'{share / 100:.0%}', [
-            each.message for each in health.assess(self.engine)][0])
+        # Others write to the same file system meanwhile.
+        self.assertRegex([each.message for each in health.assess(
+            self.engine)][0], r' is \d+% full: ')
 
 
 class DirectoriesTest(HealthCase):
