@@ -144,9 +144,9 @@ class TestUploads(GateCase):
             self.check_nothing_left(image_id)
 
     def test_nothing(self) -> None:
-        """Refused by every way, unless the data are in volumes."""
+        """Refused by every way, where there would be a header."""
         url = self.files.serve('/nothing', b'')
-        for disk_format in ('raw', 'qcow2'):
+        for disk_format in ('iso', 'qcow2'):
             image_id = self.images.create(disk_format=disk_format)
             for path in ('file', 'stage'):
                 for data in (b'', client.pieces(b'')):
@@ -161,9 +161,12 @@ class TestUploads(GateCase):
             self.assertIn('No data came', self.images.show(image_id)[ERROR])
             self.check_nothing_left(image_id)
             self.send_good(image_id)
-        image_id = self.images.create(block_device_mapping='[{}]')
-        self.assertEqual(204, self.images.put(image_id, b'').status_code)
-        self.check_image(image_id, b'')
+        for properties in ({'disk_format': 'raw'},
+                           {'disk_format': 'qcow2',
+                            'block_device_mapping': '[{}]'}):
+            image_id = self.images.create(**properties)
+            self.assertEqual(204, self.images.put(image_id, b'').status_code)
+            self.check_image(image_id, b'')
 
     def test_format_that_is_not_allowed(self) -> None:
         for properties in ({'disk_format': 'vmdk'}, {'disk_format': 'ami'},

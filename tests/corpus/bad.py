@@ -217,7 +217,7 @@ def _several() -> list[Bad]:
             'several things'),
         Bad('qcow2 and an iso, said to be iso', 'iso', bytes(qcow2_iso),
             'several things'),
-        Bad('nothing', 'raw', b'', 'No data'),
+        Bad('nothing', 'qcow2', b'', 'No data'),
         *(Bad(f'partition table: {name}', 'raw', formats.disk(*entries),
               'gpt image is not safe') for name, entries in tables),
         Bad('vmdk, which is not allowed', 'vmdk', formats.vmdk_sparse(),

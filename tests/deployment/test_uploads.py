@@ -314,7 +314,7 @@ class TestStrict(UploadsCase):
             record = processes.poll(
                 lambda image_id=image_id, why=why: (
                     shown := here.show(image_id))['status'] == 'queued'
-                and why in shown.get(ERROR, '') and shown, why)
+                and why in shown.get(ERROR, '') and shown, why, 240)
             self.assertIsNone(record['size'])
             processes.poll(lambda image_id=image_id: not server.files_of(
                 self.deployment.root / 'staging', image_id), 'no staged data')

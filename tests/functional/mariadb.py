@@ -39,6 +39,9 @@ class MariaDB:
         self.root = root
         self.port = processes.free_port()
         self.socket = root / 'socket'
+        # A server that starts removes what looks like a temporary table,
+        # those of others in the same directory, too; they die of it.
+        self._temporary = root / 'tmp'
         self._password = secrets.token_hex(16)
         self._process = processes.Process(
             self._command(), root / 'mariadb.log')
@@ -47,6 +50,7 @@ class MariaDB:
         return [
             _find('mariadbd') or 'mariadbd', '--no-defaults', *_as_user(),
             f'--datadir={self.root / "data"}', f'--port={self.port}',
+            f'--tmpdir={self._temporary}',
             f'--socket={self.socket}', f'--pid-file={self.root / "pid"}',
             '--bind-address=127.0.0.1', '--skip-log-bin',
             # What the tests ask of the database is order, not endurance.
@@ -58,9 +62,11 @@ class MariaDB:
 
         :raises ProcessFailed: with the end of the log
         """
+        self._temporary.mkdir(exist_ok=True)
         processes.check([
             _find('mariadb-install-db') or 'mariadb-install-db',
             '--no-defaults', *_as_user(), f'--datadir={self.root / "data"}',
+            f'--tmpdir={self._temporary}',
             # Nobody but the user that runs the tests, and by the socket.
             '--auth-root-authentication-method=socket',
             f'--auth-root-socket-user={getpass.getuser()}',

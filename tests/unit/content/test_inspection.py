@@ -113,11 +113,13 @@ class GoodImagesTest(testtools.TestCase):
             inspection.inspect(head, declared, rules.Rules(), None))
 
     def test_nothing(self) -> None:
-        """Only where the data are elsewhere, whatever was declared."""
+        """Whatever has a header has some, unless the data are elsewhere."""
         for disk_format in ('raw', 'qcow2', 'iso'):
             self.assertEqual(
                 inspection.Findings(disk_format, 0),
                 inspect(b'', disk_format, block_device_mapping='[{}]'))
+        self.assertEqual(inspection.Findings('raw', 0), inspect(b'', 'raw'))
+        for disk_format in ('qcow2', 'iso'):
             for mapping in (None, '', []):
                 error = self.assertRaises(
                     exceptions.NoContent, inspect, b'', disk_format,
