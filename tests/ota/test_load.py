@@ -109,6 +109,8 @@ class TestLoad(testtools.TestCase):
         self.ota('install', '32.0.0')
         with site_module.Loading(self.site.port,
                                  self.site.root / 'commands') as loading:
+            # Until everybody has begun.
+            time.sleep(2)
             during = [self.ota(*words) for words in (
                 ['upgrade', '33.0.0'], ['upgrade'], ['rollback'])]
             status = json.loads(self.site.ota('status', '-f', 'json'))
