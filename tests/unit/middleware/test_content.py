@@ -131,6 +131,7 @@ class UploadsTest(FilterCase):
             self.assertEqual(data, self.behind.data)
 
     def test_nothing(self) -> None:
+        self.behind.image['disk_format'] = 'qcow2'
         for what in ('file', 'stage'):
             for more in ({}, {'HTTP_TRANSFER_ENCODING': 'chunked',
                               'CONTENT_LENGTH': '',
