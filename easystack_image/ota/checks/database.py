@@ -8,14 +8,11 @@ import subprocess
 import sys
 
 from easystack_image.ota import checks
+from easystack_image.ota.release.declaration import Phase
 
-#: What ``glance-manage db check`` exits with, what is lacking then, and
-#: whether the release cannot work without it.
-_PHASES = {
-    3: ('expand', True),
-    4: ('migrate', True),
-    5: ('contract', False),
-}
+#: What ``glance-manage db check`` exits with, and what is lacking then: see
+#: glance/cmd/manage.py.
+LACKING = {3: Phase.EXPAND, 4: Phase.MIGRATE, 5: Phase.CONTRACT}
 #: Its program, whose script may be anywhere.
 _PROGRAM = 'import sys; from glance.cmd import manage; sys.exit(manage.main())'
 #: Seconds for it to start, and to find that there is no database.
@@ -41,8 +38,10 @@ def findings(config_files: Sequence[str], config_dirs: Sequence[str] = (),
             True, f'the database does not answer within {_TIME} s')]
     if not done.returncode:
         return []
-    if done.returncode in _PHASES:
-        phase, serious = _PHASES[done.returncode]
+    if done.returncode in LACKING:
+        phase = LACKING[done.returncode]
+        # Without the others, the release cannot work.
+        serious = phase is not Phase.CONTRACT
         return [checks.Finding(
             serious, f'the database waits for "glance-manage db {phase}"'
             + ('' if serious else ', which is for when no older release of '

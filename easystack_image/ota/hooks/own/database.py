@@ -12,13 +12,12 @@ import re
 from typing import ClassVar
 
 from easystack_image import exceptions
+from easystack_image.ota.checks import database as checks
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks.own import programs
 from easystack_image.ota.release.declaration import Phase
 
 _PROGRAM = 'glance-manage'
-#: What ``glance-manage db check`` exits with: see glance/cmd/manage.py.
-_NEEDED = {0: None, 3: Phase.EXPAND, 4: Phase.MIGRATE, 5: Phase.CONTRACT}
 #: MariaDB does not answer, or goes away: it may be failing over.
 _AWAY = re.compile(r'OperationalError.*\((2002|2003|2006|2013|1927|1053),')
 #: A table, column or index is there already.
@@ -63,8 +62,8 @@ class DatabaseCheck(base.Hook):
 
     def run(self, context: base.Context) -> str | None:
         """See the base class."""
-        code, _ = _manage(context, 'check', *_NEEDED)
-        needed = _NEEDED[code]
+        code, _ = _manage(context, 'check', *checks.LACKING)
+        needed = checks.LACKING.get(code)
         if needed is None:
             return ('the database needs nothing'
                     + (', though phases are declared' if context.phases
