@@ -106,8 +106,13 @@ class Settings:
     warm_paths: str = _option(
         '/ /v2/images?limit=1',
         'What each new process is asked before it serves users, so that they '
-        'need not wait for what a first request takes: paths, without a '
-        'token, separated by blanks. A refusal (401) does no harm.')
+        'need not wait for what a first request takes: paths, separated by '
+        'blanks. The token is that of canary_credentials; a refusal does no '
+        'harm.')
+    warm_images: int = _option(
+        3, 'How often each new process also makes, uploads, shows, lists, '
+        'downloads and deletes a small image before it serves users. They '
+        'are like that of the canary: private and hidden.', min=0, max=100)
     start_timeout: float = _option(
         120.0, 'Seconds that a release may take to start.',
         min=1.0, max=3600.0)

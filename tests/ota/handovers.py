@@ -24,6 +24,8 @@ class Handovers:
         self._holding = holding
         self._count = 0
         self.before: list[results.Window] = []
+        #: While instances start and warm up.
+        self.starting: list[results.Window] = []
         self.during: list[results.Window] = []
         #: Of each exchange: seconds until the new one has all requests.
         self.seconds: list[float] = []
@@ -46,10 +48,7 @@ class Handovers:
         :param serving: an instance of the old release
         :returns: the one of the old release that serves in the end
         """
-        instances = [self._start(new), self._start(old)]
-        for instance in instances:
-            self._holding.wait(instance)
-        for instance in instances:
+        for instance in self._bring_up(new, old):
             self._exchange(serving, instance)
             serving = instance
         return serving
@@ -57,10 +56,19 @@ class Handovers:
     def upgrade(self, serving: instance_module.Instance,
                 new: Path) -> instance_module.Instance:
         """Upgrade for good."""
-        instance = self._start(new)
-        self._holding.wait(instance)
+        instance, = self._bring_up(new)
         self._exchange(serving, instance)
         return instance
+
+    def _bring_up(self, *slots: Path) -> list[instance_module.Instance]:
+        """Start instances, one after the other; return when all are warm."""
+        begin = time.monotonic()
+        instances = []
+        for slot in slots:
+            instances.append(self._start(slot))
+            self._holding.wait(instances[-1])
+        self.starting.append(results.Window(begin, time.monotonic()))
+        return instances
 
     def _exchange(self, old: instance_module.Instance,
                   new: instance_module.Instance) -> None:
@@ -76,4 +84,5 @@ class Handovers:
     def run(self, loading: site_module.Loading) -> results.Run:
         """Return what was measured; the load must have ended."""
         return results.Run(METHOD, len(self.seconds), loading.answers(),
-                           self.before, self.during, self.seconds)
+                           self.before, self.during, self.seconds,
+                           self.starting)

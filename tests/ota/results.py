@@ -92,6 +92,7 @@ class Run:
     :param before: when nothing happened
     :param during: when they were exchanged
     :param seconds: until the new one had all requests, each time
+    :param starting: when instances were started, which then waited
     """
 
     method: str
@@ -100,14 +101,18 @@ class Run:
     before: list[Window] = dataclasses.field(default_factory=list)
     during: list[Window] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
+    starting: list[Window] = dataclasses.field(default_factory=list)
 
-    def ratios(self) -> dict[str, float]:
-        """Return p99 during exchanges in terms of p99 before, by kind.
+    def ratios(self, windows: Sequence[Window] | None = None,
+               ) -> dict[str, float]:
+        """Return p99 in terms of p99 before exchanges, by kind.
 
         Only where there are answers enough.
+
+        :param windows: when; by default during exchanges
         """
         before = times(self.answers, self.before)
-        during = times(self.answers, self.during)
+        during = times(self.answers, windows or self.during)
         return {kind: during[kind].p99 / before[kind].p99
                 for kind in load.SHORT
                 if min(before[kind].count, during[kind].count) >= ENOUGH}
@@ -122,6 +127,9 @@ class Run:
             'before': _plain(times(self.answers, self.before)),
             'during': _plain(times(self.answers, self.during)),
             'p99_ratio': self.ratios(),
+            'starting': _plain(times(self.answers, self.starting)),
+            'p99_ratio_starting': (self.ratios(self.starting)
+                                   if self.starting else {}),
             'reasons': [{'kind': answer.kind, 'reason': answer.reason}
                         for answer in self.answers
                         if answer.outcome != 'ok'][:20]}

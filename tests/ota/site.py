@@ -10,12 +10,14 @@ import threading
 from types import TracebackType
 from typing import Any
 
+from easystack_image import exceptions
 from easystack_image.ota import settings
 from easystack_image.ota.serving import command
 from easystack_image.ota.serving import holder as holder_module
 from easystack_image.ota.serving import instance as instance_module
 from easystack_image.ota.serving import launcher as launcher_module
-from easystack_image.ota.serving import warmth
+from easystack_image.ota.upgrade import fleet
+from easystack_image.ota.upgrade import warmup
 from tests.functional import configuration
 from tests.functional import processes
 from tests.functional import server
@@ -25,8 +27,6 @@ from tests.ota import releases
 PROCESSES, THREADS = 2, 8
 #: Seconds that Glance may take to load, on a busy machine.
 PATIENCE = 180.0
-#: What each worker asks itself before it serves.
-_WARMING = ['/', '/v2/images?limit=1', '/v2/schemas/image']
 
 
 class Site:
@@ -117,6 +117,10 @@ class Holding:
         self._thread = threading.Thread(target=self._holder.run)
         self.launcher = launcher_module.HolderLauncher(site.run_directory,
                                                        PROCESSES)
+        # As the updater does it where there is no Keystone.
+        self._fleet = fleet.Fleet(
+            self.launcher, PROCESSES, warmup.WarmUp(
+                settings.Settings(), lambda text: None), PATIENCE)
 
     def __enter__(self) -> Holding:
         self._thread.start()
@@ -133,18 +137,13 @@ class Holding:
 
     def wait(self, instance: instance_module.Instance) -> None:
         """Wait until an instance is warm."""
+        slot = next(each.slot for each in self.launcher.list()
+                    if each.name == instance.name)
         try:
-            processes.poll(lambda: instance.loaded, f'the application of '
-                           f'{instance.name}', PATIENCE)
-            warmth.ask(instance.place, [
-                warmth.Request(path) for path in _WARMING])
-            processes.poll(lambda: len(warmth.results(
-                instance.place)) == PROCESSES, f'warm workers of '
-                f'{instance.name}', PATIENCE)
-        except TimeoutError as error:
+            self._fleet.bring_up(instance.name, slot)
+        except exceptions.OtaError as error:
             raise processes.ProcessFailed(
                 f'{error}:\n{self.log(instance.name)}') from None
-        warmth.forget(instance.place)
 
     def leave(self, instance: instance_module.Instance) -> None:
         """Have an instance end when all it is at is answered."""

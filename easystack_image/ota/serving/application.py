@@ -18,7 +18,8 @@ import time
 from typing import Any
 
 from easystack_image.ota.serving import layout
-from easystack_image.ota.serving import warmth
+from easystack_image.ota.serving import niceness
+from easystack_image.ota.serving import warming
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -54,8 +55,8 @@ def wait_at_gate(place: layout.Place, application: Application,
         leave_if_told(place)
         if os.getppid() != master:
             raise SystemExit('The master of this worker is gone.')
-        warmed = warmth.answer(place, application, worker, warmed,
-                               threads)
+        warmed = warming.answer(place, application, worker, warmed,
+                                threads)
         time.sleep(_PACE)
 
 
@@ -94,7 +95,9 @@ def _start() -> Application:
     # Exists only in a process of uWSGI.
     import uwsgi
 
-    found = load(os.environ[layout.APPLICATION_VARIABLE])
+    with niceness.yielding():
+        found = load(os.environ[layout.APPLICATION_VARIABLE])
+        warming.settle()
     worker = uwsgi.worker_id()
     place = layout.Place(Path(os.environ[layout.DIRECTORY_VARIABLE]))
     if worker != int(os.environ[layout.PRIVATE_WORKER_VARIABLE]):

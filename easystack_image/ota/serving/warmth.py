@@ -4,43 +4,54 @@ The first request of a fresh process reads policy files, opens a connection
 to the database and imports what nobody imported before.  Users should not
 wait for that.  Whoever controls the instance writes the requests into a file;
 each worker that waits at the gate makes them of its own application, and
-writes down what came of it.
+writes down what came of it (:mod:`easystack_image.ota.serving.warming`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
-import io
 import json
 import os
 from pathlib import Path
-import sys
-import threading
-from typing import Any
 
 from easystack_image.ota.serving import layout
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+#: In a path: the image that was made by the last ``POST`` before.
+IMAGE = '{image}'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Request:
-    """A ``GET``, with a token perhaps: it is kept in a file with mode 0600.
+    """A request, with a token perhaps: it is kept in a file with mode 0600.
 
-    :param path: with its query string
+    :param path: with its query string, and perhaps :data:`IMAGE`: without an
+        image, the request is left out then
+    :param body: what is sent, as text
+    :param size: how many bytes of data are sent, if there is no body
     """
 
     path: str
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    method: str = 'GET'
+    body: str = ''
+    size: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it needs nothing before it, and changes nothing."""
+        return self.method == 'GET' and IMAGE not in self.path
 
 
-def ask(place: layout.Place, requests: Sequence[Request]) -> None:
+def ask(place: layout.Place, requests: Sequence[Request],
+        rounds: int = 1) -> None:
     """Have all workers that wait at the gate make requests.
 
+    :param rounds: how often each makes all of them, one after the other
     :raises OSError: if the file cannot be written
     """
-    text = json.dumps([dataclasses.asdict(each) for each in requests])
+    text = json.dumps({'rounds': rounds, 'requests': [
+        dataclasses.asdict(each) for each in requests]})
     temporary = place.warm.with_suffix('.new')
     temporary.unlink(missing_ok=True)
     # Root must not be led elsewhere by the user of the service, who has to
@@ -60,10 +71,11 @@ def forget(place: layout.Place) -> None:
     place.warm.unlink(missing_ok=True)
 
 
-def results(place: layout.Place) -> dict[int, list[str]]:
-    """Return what came of the requests: status lines, by worker.
+def results(place: layout.Place) -> dict[int, list[str | None]]:
+    """Return what came of the requests the first time, by worker.
 
-    A worker that has not made them yet is not in it.
+    That are status lines, or what the application raised; None for what was
+    left out.  A worker that has not made them all yet is not in it.
     """
     found = {}
     for path in place.path.glob(f'{layout.WARM}.[0-9]*'):
@@ -71,78 +83,15 @@ def results(place: layout.Place) -> dict[int, list[str]]:
     return found
 
 
-def answer(place: layout.Place, application: Application, worker: int,
-           done: bytes | None, threads: int = 1) -> bytes | None:
-    """Make the requests, if there are any that were not made yet.
+def read(text: bytes) -> tuple[list[Request], int]:
+    """Return the requests that were asked for, and how many rounds."""
+    asked = json.loads(text)
+    return [Request(**each) for each in asked['requests']], asked['rounds']
 
-    :param done: what this returned the last time
-    :param threads: how many requests the worker will serve at once
-    :returns: what has been asked for by now
-    """
-    try:
-        asked = place.warm.read_bytes()
-    except FileNotFoundError:
-        return done
-    if asked == done:
-        return done
-    requests = [Request(**each) for each in json.loads(asked)]
-    found = [_make(application, request) for request in requests]
-    _make_at_once(application, requests, threads)
+
+def write_results(place: layout.Place, worker: int,
+                  found: Sequence[str | None]) -> None:
+    """Write down what came of the requests."""
     temporary = Path(f'{place.warm}.new.{worker}')
     temporary.write_text(json.dumps(found))
     temporary.rename(f'{place.warm}.{worker}')
-    return asked
-
-
-def _make_at_once(application: Application, requests: Sequence[Request],
-                  threads: int) -> None:
-    """Make the requests in several threads, whatever comes of it.
-
-    Each opens a connection to the database, which stays in the pool: to do
-    so takes several times as long as to answer a request.
-    """
-    started = [threading.Thread(target=lambda: [
-        _make(application, request) for request in requests])
-        for _ in range(threads if threads > 1 else 0)]
-    for thread in started:
-        thread.start()
-    for thread in started:
-        thread.join()
-
-
-def _make(application: Application, request: Request) -> str:
-    """Make one request; return its status line, or why there is none."""
-    heard: list[str] = []
-
-    def start_response(status: str, headers: Any, error: Any = None,
-                       ) -> Callable[[bytes], None]:
-        heard.append(status)
-        return lambda data: None
-
-    try:
-        answered = application(_environ(request), start_response)
-        try:
-            for _ in answered:
-                pass
-        finally:
-            getattr(answered, 'close', lambda: None)()
-    except Exception as error:  # The worker must not die of it.
-        return f'{type(error).__name__}: {error}'
-    return heard[-1] if heard else 'no answer'
-
-
-def _environ(request: Request) -> dict[str, Any]:
-    """Return a request as PEP 3333 has it."""
-    path, _, query = request.path.partition('?')
-    environ = {
-        'REQUEST_METHOD': 'GET', 'SCRIPT_NAME': '', 'PATH_INFO': path,
-        'QUERY_STRING': query, 'SERVER_NAME': 'localhost',
-        'SERVER_PORT': '80', 'SERVER_PROTOCOL': 'HTTP/1.1',
-        'HTTP_HOST': 'localhost', 'REMOTE_ADDR': '127.0.0.1',
-        'wsgi.version': (1, 0), 'wsgi.url_scheme': 'http',
-        'wsgi.input': io.BytesIO(), 'wsgi.errors': sys.stderr,
-        'wsgi.multithread': True, 'wsgi.multiprocess': True,
-        'wsgi.run_once': False, layout.WARMING: True}
-    for name, value in request.headers.items():
-        environ['HTTP_' + name.upper().replace('-', '_')] = value
-    return environ

@@ -177,10 +177,8 @@ class _Canary:
         return named
 
     def _create(self) -> None:
-        self._image = self._ask('POST', '/v2/images', 201, json.dumps({
-            'name': _name(), 'disk_format': 'raw',
-            'container_format': 'bare', 'visibility': 'private',
-            'os_hidden': True, 'tags': [TAG]}).encode(),
+        self._image = self._ask(
+            'POST', '/v2/images', 201, json.dumps(record()).encode(),
             **{'Content-Type': 'application/json'})
 
     def _sweep(self) -> None:
@@ -296,6 +294,8 @@ class _Canary:
             time.sleep(_PAUSE)
 
 
-def _name() -> str:
-    """Return what the images of this node are called."""
-    return f'{TAG} {socket.gethostname()}'[:255]
+def record() -> dict[str, Any]:
+    """Return what an image is made with: those of a node have one name."""
+    return {'name': f'{TAG} {socket.gethostname()}'[:255],
+            'disk_format': 'raw', 'container_format': 'bare',
+            'visibility': 'private', 'os_hidden': True, 'tags': [TAG]}

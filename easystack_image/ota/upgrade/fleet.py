@@ -6,23 +6,21 @@ whether one takes requests is said by its gate.  All may be done again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 import time
 
 from easystack_image import exceptions
 from easystack_image.ota.serving import instance as instance_module
 from easystack_image.ota.serving import launcher as launcher_module
-from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import warmth
+from easystack_image.ota.upgrade import warmup
 
 #: Seconds between two looks.
 _PACE = 0.05
 #: How often an instance may end while it starts.  Once may be bad luck; a
 #: release that cannot be loaded ends each time.
 _ENDS = 3
-#: Tells one set of warming requests from the next.
-_SET = 'X-Easystack-Warm'
 
 
 class Fleet:
@@ -30,17 +28,17 @@ class Fleet:
 
     :param launcher: who starts them
     :param processes: how many workers each has on the shared socket
-    :param warm_paths: what each worker is asked before it serves
+    :param warm: has an instance warm up before it serves
     :param start_timeout: seconds that one may take to start
     :param pause: sleeps, or raises what has to interrupt any waiting
     """
 
     def __init__(self, launcher: launcher_module.Launcher, processes: int,
-                 warm_paths: Sequence[str], start_timeout: float,
+                 warm: warmup.WarmUp, start_timeout: float,
                  pause: Callable[[float], None] = time.sleep) -> None:
         self.launcher = launcher
         self._processes = processes
-        self._warm_paths = warm_paths
+        self._warm = warm
         self._timeout = start_timeout
         self._pause = pause
 
@@ -85,7 +83,7 @@ class Fleet:
         instance = self.launcher.start(name, slot)
         if self.is_open(name):
             return instance
-        self._warm(instance.place)
+        self._warm.ask(instance.place)
         deadline = time.monotonic() + self._timeout
         pids: list[int | None] = []
         while not self._is_warm(instance):
@@ -101,29 +99,12 @@ class Fleet:
                     f'instance {name} has not started within '
                     f'{self._timeout:g} s; its log may say why')
             self._pause(_PACE)
-        self._check_warmth(instance.place)
+        self._warm.check(instance.place)
         return instance
-
-    def _warm(self, place: layout.Place) -> None:
-        for path in place.path.glob(f'{layout.WARM}.[0-9]*'):
-            # Of workers that may be dead.
-            path.unlink(missing_ok=True)
-        warmth.ask(place, [warmth.Request(path, {_SET: f'{time.time_ns()}'})
-                           for path in self._warm_paths])
 
     def _is_warm(self, instance: instance_module.Instance) -> bool:
         return instance.loaded and (
             len(warmth.results(instance.place)) >= self._processes)
-
-    def _check_warmth(self, place: layout.Place) -> None:
-        found = warmth.results(place)
-        warmth.forget(place)
-        for worker, answers in sorted(found.items()):
-            for path, answer in zip(self._warm_paths, answers, strict=False):
-                if not answer[:1].isdigit():
-                    raise exceptions.UpgradeFailed(
-                        f'instance {place.name}, asked for {path} before it '
-                        f'serves, fails in worker {worker}: {answer}')
 
     def _pid(self, name: str) -> int | None:
         return next((each.pid for each in self.launcher.list()

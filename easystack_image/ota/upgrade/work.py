@@ -15,6 +15,7 @@ from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.slots import slots as slots_module
 from easystack_image.ota.upgrade import fleet as fleets
 from easystack_image.ota.upgrade import tools as tools_module
+from easystack_image.ota.upgrade import warmup
 
 
 class Work:
@@ -54,7 +55,8 @@ class Work:
         """The instances; waiting for one ends if a rollback is wanted."""
         return fleets.Fleet(
             self.tools.launcher, self.settings.processes,
-            self.settings.warm_paths.split(), self.settings.start_timeout,
+            warmup.WarmUp(self.settings, self.say),
+            self.settings.start_timeout,
             time.sleep if self.rolling_back else self.tools.pause)
 
     @property

@@ -101,18 +101,22 @@ class Server(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def serve(test: testtools.TestCase, kind: type[Server]) -> str:
+    """Have a Keystone answer while a test runs; return its URL."""
+    node = http.server.HTTPServer(('127.0.0.1', 0), kind)
+    test.addCleanup(node.server_close)
+    threading.Thread(target=node.serve_forever).start()
+    test.addCleanup(node.shutdown)
+    return f'http://127.0.0.1:{node.server_address[1]}/v3'
+
+
 class TokenTest(testtools.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
         self.kind = type('Mine', (Server,), {})
-        node = http.server.HTTPServer(('127.0.0.1', 0), self.kind)
-        self.addCleanup(node.server_close)
-        threading.Thread(target=node.serve_forever).start()
-        self.addCleanup(node.shutdown)
         self.credentials = keystone.Credentials(
-            f'http://127.0.0.1:{node.server_address[1]}/v3', '',
-            {'identity': {'secret': 'hush'}})
+            serve(self, self.kind), '', {'identity': {'secret': 'hush'}})
 
     def test_token(self) -> None:
         self.assertEqual('secret-token', keystone.token(self.credentials, 30))

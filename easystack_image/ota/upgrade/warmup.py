@@ -1,0 +1,102 @@
+"""What each worker of a new instance does before it serves users.
+
+It answers ``warm_paths``, and then keeps small images of its own, as the
+canary does through one worker: so nothing that a user's upload, download or
+list needs has to be loaded, compiled or connected while he waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import json
+from pathlib import Path
+import time
+
+from easystack_image import exceptions
+from easystack_image.ota import settings as settings_module
+from easystack_image.ota.serving import layout
+from easystack_image.ota.serving import warmth
+from easystack_image.ota.upgrade import canary
+from easystack_image.ota.upgrade import keystone
+
+#: Tells one set of requests from the next.
+_SET = 'X-Easystack-Warm'
+#: Bytes of an image, and of a page of the list of images, in rows.
+_SIZE, _PAGE = 128 << 10, 25
+#: Seconds that Keystone may take: without a token, warming up goes on.
+_PATIENCE = 10.0
+
+
+class WarmUp:
+    """Warms up instances.
+
+    :param settings: of the updater
+    :param say: tells the operator
+    """
+
+    def __init__(self, settings: settings_module.Settings,
+                 say: Callable[[str], None]) -> None:
+        self._settings = settings
+        self._say = say
+        self._requests: list[warmth.Request] = []
+
+    def ask(self, place: layout.Place) -> None:
+        """Have the workers of an instance, which wait, warm up.
+
+        :raises OSError: if they cannot be told
+        """
+        for path in place.path.glob(f'{layout.WARM}.[0-9]*'):
+            # Of workers that may be dead.
+            path.unlink(missing_ok=True)
+        headers = {_SET: f'{time.time_ns()}', 'Accept': 'application/json',
+                   **self._token()}
+        self._requests = [
+            warmth.Request(path, headers)
+            for path in self._settings.warm_paths.split()]
+        if self._settings.warm_images:
+            self._requests += _keep_image(headers)
+        warmth.ask(place, self._requests, max(1, self._settings.warm_images))
+
+    def check(self, place: layout.Place) -> None:
+        """See how the workers of an instance did, and forget the requests.
+
+        A refusal does no harm: whether the release works is seen by the
+        canary.
+
+        :raises UpgradeFailed: if the application raised something
+        """
+        found = warmth.results(place)
+        warmth.forget(place)
+        for worker, answers in sorted(found.items()):
+            for request, answer in zip(self._requests, answers, strict=False):
+                if answer is not None and not answer[:1].isdigit():
+                    raise exceptions.UpgradeFailed(
+                        f'instance {place.name}, asked for {request.method} '
+                        f'{request.path} before it serves, fails in worker '
+                        f'{worker}: {answer}')
+
+    def _token(self) -> dict[str, str]:
+        if not self._settings.canary_credentials:
+            return {}
+        try:
+            return {'X-Auth-Token': keystone.token(keystone.read(
+                Path(self._settings.canary_credentials)), _PATIENCE)}
+        except (exceptions.NotNow, exceptions.ConfigurationError) as error:
+            # A rollback has to go on without Keystone, too.
+            self._say(f'new processes warm up without a token: {error}')
+            return {}
+
+
+def _keep_image(headers: Mapping[str, str]) -> list[warmth.Request]:
+    """Return what is done with an image: what a canary would clean up."""
+    image = f'/v2/images/{warmth.IMAGE}'
+    record = {**headers, 'Content-Type': 'application/json'}
+    data = {**headers, 'Content-Type': 'application/octet-stream'}
+    return [
+        warmth.Request('/v2/images', record, 'POST',
+                       body=json.dumps(canary.record())),
+        warmth.Request(f'{image}/file', data, 'PUT', size=_SIZE),
+        warmth.Request(image, headers),
+        warmth.Request(f'/v2/images?limit={_PAGE}', headers),
+        warmth.Request(f'{image}/file', headers),
+        warmth.Request(image, headers, 'DELETE')]
