@@ -11,27 +11,37 @@ import contextlib
 import os
 import threading
 
-#: The nice value (nice(2)) of those who yield to everybody.
-_LAST = 19
+#: The nice value (nice(2)) of those who yield: others get nine tenths.
+_LAST = 10
+#: Seconds after which a process that finds no time goes on as before.
+_LONGEST = 10.0
 
 
 @contextlib.contextmanager
-def yielding() -> Iterator[None]:
+def yielding(longest: float = _LONGEST) -> Iterator[None]:
     """Let everybody else go first, as long as this lasts.
 
     So do threads that are started meanwhile.  Nothing happens if there is no
     way back: that takes root, or a limit such as ``LimitNICE=+0`` of systemd
     (``RLIMIT_NICE``, setrlimit(2)).
+
+    :param longest: seconds; on a machine that is busy with other things, an
+        instance has to start, too
     """
     before = _value()
     if before >= _LAST or not _can_return():
         yield
         return
+    # It must not yield itself, so it is started first.
+    impatience = threading.Timer(longest, _restore, (before,))
+    impatience.daemon = True
+    impatience.start()
     # Of this thread; those that it starts inherit it (sched(7)).
     os.setpriority(os.PRIO_PROCESS, 0, _LAST)
     try:
         yield
     finally:
+        impatience.cancel()
         _restore(before)
 
 

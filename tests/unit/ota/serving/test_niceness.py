@@ -13,11 +13,11 @@ from tests.unit.ota import base
 #: Prints the nice values of a process: before, of two threads meanwhile, and
 #: of both afterwards, when one of them was started meanwhile and lives on.
 _PROGRAM = """\
-import json, os, resource, sys, threading
+import json, os, resource, sys, threading, time
 from easystack_image.ota.serving import niceness
 def value():
     return os.getpriority(os.PRIO_PROCESS, 0)
-user, start = map(int, sys.argv[1:])
+user, start, longest = map(int, sys.argv[1:])
 os.setpriority(os.PRIO_PROCESS, 0, start)
 if user:
     resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
@@ -29,7 +29,9 @@ def other():
     ended.wait()
     found.append(value())
 thread = threading.Thread(target=other)
-with niceness.yielding():
+with niceness.yielding(longest):
+    while longest < 9 and value() > start:
+        time.sleep(0.01)
     found.append(value())
     thread.start()
     measured.wait()
@@ -44,21 +46,27 @@ NOBODY = 65534
 @unittest.skipUnless(os.geteuid() == 0, 'root can act for another user')
 class TestYielding(base.Case):
 
-    def values(self, user: int, start: int) -> list[int]:
+    def values(self, user: int, start: int,
+               longest: int = 60) -> list[int]:
         done = subprocess.run(
-            [sys.executable, '-c', _PROGRAM, *map(str, (user, start))],
+            [sys.executable, '-c', _PROGRAM, *map(str, (
+                user, start, longest))],
             capture_output=True, text=True, timeout=60, check=True)
         found: list[int] = json.loads(done.stdout)
         return found
 
     def test_root(self) -> None:
-        self.assertEqual([0, 19, 19, 0, 0], self.values(0, 0))
-        self.assertEqual([5, 19, 19, 5, 5], self.values(0, 5))
+        self.assertEqual([0, 10, 10, 0, 0], self.values(0, 0))
+        self.assertEqual([5, 10, 10, 5, 5], self.values(0, 5))
 
     def test_no_way_back(self) -> None:
         """Everything stays as it is."""
         self.assertEqual([0] * 5, self.values(NOBODY, 0))
         self.assertEqual([3] * 5, self.values(NOBODY, 3))
 
+    def test_too_long(self) -> None:
+        """Who finds no time goes on as before."""
+        self.assertEqual([0] * 5, self.values(0, 0, longest=1))
+
     def test_nothing_to_yield(self) -> None:
-        self.assertEqual([19] * 5, self.values(0, 19))
+        self.assertEqual([10] * 5, self.values(0, 10))
