@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+import contextlib
+import io
 import json
+import signal
 import sys
+import syslog
 import time
 from typing import Any, TextIO
 
@@ -57,8 +61,37 @@ def _cell(value: object) -> str:
 
 
 def say(text: str) -> None:
-    """Tell an operator something, on stderr."""
-    sys.stderr.write(f'easystack-image-ota: {text}\n')
+    """Tell an operator something, on stderr.
+
+    Where nobody reads that any more (a connection that dropped, a terminal
+    that was closed), the system's log has it instead, and all that follows:
+    what is done must not depend on who watches it.
+    """
+    words = f'easystack-image-ota: {text}\n'
+    try:
+        sys.stderr.write(words)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.stderr = _SystemLog()
+        sys.stderr.write(words)
+
+
+class _SystemLog(io.TextIOBase):
+    """Writes to the system's log what was meant for an operator."""
+
+    def write(self, text: str, /) -> int:
+        if words := text.strip():
+            syslog.syslog(syslog.LOG_NOTICE | syslog.LOG_DAEMON, words)
+        return len(text)
+
+
+def outlive_terminal() -> None:
+    """Go on when the terminal is closed, as whatever is begun should.
+
+    A handler that does nothing: to ignore SIGHUP would be inherited by the
+    processes that are started.
+    """
+    signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 def line(text: str) -> None:
@@ -90,6 +123,11 @@ class Bar:
         if now < self._next and not (self._drawn and done == size):
             return
         self._next = now + (0.2 if self._terminal else _EVERY)
+        # Nobody may look any more.
+        with contextlib.suppress(OSError):
+            self._draw(done, size)
+
+    def _draw(self, done: int, size: int) -> None:
         share = done / size if size else 1.0
         words = (f'{share:4.0%}  {done / _MIB:.1f} of {size / _MIB:.1f} MiB')
         if self._terminal:
@@ -104,4 +142,5 @@ class Bar:
     def close(self) -> None:
         """End the line of the bar."""
         if self._drawn:
-            self._stream.write('\n')
+            with contextlib.suppress(OSError):
+                self._stream.write('\n')

@@ -83,6 +83,7 @@ def _seconds(text: str) -> float:
 
 
 def _tools(found: settings.Settings) -> tools.Tools:
+    output.outlive_terminal()
     return tools.make(found, output.say)
 
 

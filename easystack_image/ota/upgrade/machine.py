@@ -149,9 +149,9 @@ class Machine:
         work = self._work
         works.refuse_irrevocable(work.upgrade)
         reason = work.upgrade.details(Step.ROLLBACK).get('reason', reason)
-        work.say(f'rolling back: {reason}')
         if work.upgrade.event(Step.ROLLBACK) is not Event.DONE:
             work.writer.begin(Step.ROLLBACK, reason=reason)
+            work.say(f'rolling back: {reason}')
             rollback.run(work, self._hooks, reason)
             work.writer.done(Step.ROLLBACK)
         outcome = (Outcome.ROLLED_BACK if work.upgrade.event(Step.START)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import copy
+import dataclasses
+import io
 import os
 from pathlib import Path
 import shutil
+import signal
 from typing import Any
 
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image.cmd.ota import output
 from easystack_image.ota.client import memory as memories
 from easystack_image.ota.journal.records import Event
 from easystack_image.ota.journal.records import Kind
@@ -200,6 +204,49 @@ class TestEnds(MachineCase):
         name = f'{slot.release.version}.0'
         self.world.start(name, slot.path)
         self.world.place(name).gate.touch()
+
+
+class TestUnwatched(MachineCase):
+    """The connection, from which it was begun, drops."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        reader, writer = os.pipe()
+        os.close(reader)
+        stream = io.TextIOWrapper(io.FileIO(writer, 'w'), write_through=True)
+        self.useFixture(fixtures.MonkeyPatch('sys.stderr', stream))
+        self.logged: list[str] = []
+        self.useFixture(fixtures.MonkeyPatch(
+            'syslog.syslog', lambda level, text: self.logged.append(text)))
+        real = self.world.tools
+        self.useFixture(fixtures.MonkeyPatch(
+            'tests.unit.ota.upgrade.world.World.tools',
+            lambda _, **others: dataclasses.replace(
+                real(**others), say=output.say)))
+
+    def test_bad(self) -> None:
+        self.canary_fails = 'other bytes'
+        result = self.begin(NEW)
+        self.assertIs(Outcome.ROLLED_BACK, result.outcome)
+        self.serves(OLD)
+        self.assertIn('easystack-image-ota: rolling back: other bytes',
+                      self.logged)
+
+    def test_good(self) -> None:
+        self.assertIs(Outcome.COMMITTED, self.begin(NEW).outcome)
+        self.serves(NEW)
+        self.assertEqual(len(plans.ALL), len(self.logged))
+
+    def test_hung_up(self) -> None:
+        """It goes on; what it starts is ended by that as usual."""
+        before = signal.getsignal(signal.SIGHUP)
+        self.addCleanup(signal.signal, signal.SIGHUP, before)
+        output.outlive_terminal()
+        path = self.hook('at-start', 0)
+        path.write_text(f'#!/bin/sh\nkill -HUP {os.getpid()}\n'
+                        'sh -c "kill -HUP \\$\\$; exit 0" || exit 0\nexit 1\n')
+        self.assertIs(Outcome.COMMITTED, self.begin(NEW).outcome)
+        self.serves(NEW)
 
 
 class TestContract(MachineCase):
