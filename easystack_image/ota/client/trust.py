@@ -15,6 +15,9 @@ import os
 from pathlib import Path
 
 from tuf.api import exceptions as tuf_errors
+from tuf.api.metadata import Metadata
+from tuf.api.metadata import Root
+from tuf.api.metadata import Targets
 from tuf.ngclient import Updater
 from tuf.ngclient import UpdaterConfig
 
@@ -22,6 +25,7 @@ from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.ota import home as homes
 from easystack_image.ota.client import fetcher as fetchers
+from easystack_image.ota.release import keys
 
 METADATA = 'metadata'
 _HISTORY = 'root_history'
@@ -48,6 +52,7 @@ def session(home: homes.Home, url: str, root: bytes,
                 str(scratch), f'{url}/metadata/', fetcher=fetcher,
                 config=UpdaterConfig(max_delegations=8), bootstrap=root)
             updater.refresh()
+            _check_keys(scratch)
             yield updater
         finally:
             # Even if it ends in an error, as with a root that has expired:
@@ -63,6 +68,31 @@ def _bring(kept: int, scratch: Path) -> None:
             place = _HISTORY if name.endswith('.root.json') else ''
             (scratch / place / name).write_bytes(
                 fsio.read_file(name, kept, _LIMIT))
+
+
+def _check_keys(scratch: Path) -> None:
+    """Raise unless each key has the id that is its own.
+
+    tuf counts ids: under two of them, one key would sign for two people.  It
+    also asks the role targets for a file before the channels that it
+    delegates to; ours offers none.
+    """
+    root = Metadata[Root].from_file(str(scratch / 'root.json')).signed
+    targets = Metadata[Targets].from_file(
+        str(scratch / 'targets.json')).signed
+    delegations = targets.delegations
+    for held in (root.keys, delegations.keys if delegations else {}):
+        for keyid, key in held.items():
+            try:
+                keys.check(keyid, key.to_dict())
+            except exceptions.NotSigned as error:
+                raise exceptions.Untrusted(
+                    'what the repository offers cannot be trusted: '
+                    f'{error}') from None
+    if targets.targets:
+        raise exceptions.Untrusted(
+            'what the repository offers cannot be trusted: the role targets '
+            'offers files itself, past the keys of the channels')
 
 
 def _keep(scratch: Path, kept: int) -> None:

@@ -22,6 +22,7 @@ from tuf.api.metadata import Targets
 
 from easystack_image import exceptions
 from easystack_image.ota.release import index as indexes
+from easystack_image.ota.release import keys as keys_module
 from easystack_image.ota.release import repository as repositories
 from easystack_image.ota.release.repository import Repository
 
@@ -37,6 +38,8 @@ class Holders:
     keys: Sequence[Key]
 
     def __post_init__(self) -> None:
+        for key in self.keys:
+            keys_module.check(key.keyid, key.to_dict())
         different = len({key.keyid for key in self.keys})
         if not 1 <= self.threshold <= different:
             raise exceptions.NotSigned(

@@ -11,6 +11,7 @@ import datetime
 from pathlib import Path
 from typing import Any
 
+from tuf.api import exceptions as tuf_errors
 from tuf.api.metadata import Metadata
 from tuf.api.metadata import TargetFile
 
@@ -97,11 +98,35 @@ def read(repository: Repository, channel: str,
     :raises easystack_image.exceptions.InvalidRelease: if there is none
     """
     metadata = repository.latest(channel)
-    path = f'{channel}/{indexes.NAME}'
-    name = indexes.location(
-        path, metadata.signed.targets[path].hashes['sha256'])
+    return metadata, indexes.load(read_index(repository, channel, metadata),
+                                  channel)
+
+
+def read_index(repository: Repository, channel: str,
+               metadata: Metadata[Any]) -> bytes:
+    """Return the index that metadata of a channel names, as it is.
+
+    :raises easystack_image.exceptions.InvalidRelease: if it is lacking, or
+        another
+    """
+    target = metadata.signed.targets[f'{channel}/{indexes.NAME}']
+    path = find(repository, target)
+    data = path.read_bytes()
+    try:
+        target.verify_length_and_hashes(data)
+    except tuf_errors.LengthOrHashMismatchError:
+        raise exceptions.InvalidRelease(
+            f'{path} is not the file that {channel} names') from None
+    return data
+
+
+def find(repository: Repository, target: TargetFile) -> Path:
+    """Return where a target lies, staged or published.
+
+    :raises easystack_image.exceptions.InvalidRelease: if it is lacking
+    """
+    name = indexes.location(target.path, target.hashes['sha256'])
     for place in (repository.staged / 'targets', repository.targets):
         if (place / name).exists():
-            return metadata, indexes.load((place / name).read_bytes(),
-                                          channel)
+            return place / name
     raise exceptions.InvalidRelease(f'{repository.targets / name} is lacking')

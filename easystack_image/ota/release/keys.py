@@ -7,11 +7,15 @@ end of the name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
+from securesystemslib import formats
 from securesystemslib.signer import Key
 
 from easystack_image import exceptions
@@ -95,8 +99,36 @@ def load_public(path: Path) -> Key:
     """
     try:
         record = json.loads(path.read_bytes())
-        return Key.from_dict(record.pop('keyid'), record)
+        keyid = record.pop('keyid')
+        check(keyid, record)
+        return Key.from_dict(keyid, record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise exceptions.NotSigned(
             f'{path} is no public key: it should be the file '
             f'{PUBLIC} that was made with the key ({error!r})') from None
+
+
+def check(keyid: str, record: Mapping[str, Any]) -> None:
+    """Raise unless a public key is an Ed25519 key under its own id.
+
+    The id is the SHA-256 of the canonical JSON of the key.  Under two ids,
+    one key would count for two; under an old id, a new key would pass for the
+    old one.
+
+    :param record: the key, as it stands in metadata
+    :raises easystack_image.exceptions.NotSigned: if it is not
+    """
+    value = record.get('keyval')
+    if record != {'keytype': 'ed25519', 'scheme': 'ed25519',
+                  'keyval': value} or not (
+            isinstance(value, dict) and set(value) == {'public'}
+            # Capital letters would be another id of the same key.
+            and re.fullmatch('[0-9a-f]{64}', str(value['public']))):
+        raise exceptions.NotSigned(
+            f'what is called key {str(keyid)[:80]} is no Ed25519 key')
+    own = hashlib.sha256(str(
+        formats.encode_canonical(dict(record))).encode())
+    if keyid != own.hexdigest():
+        raise exceptions.NotSigned(
+            f'what is called key {str(keyid)[:80]} is key {own.hexdigest()}: '
+            'somebody has tampered with it')

@@ -36,6 +36,7 @@ from tuf.api.metadata import Timestamp
 from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.ota.release import index as indexes
+from easystack_image.ota.release import shape
 
 ROOT, TARGETS, SNAPSHOT, TIMESTAMP = (
     Root.type, Targets.type, Snapshot.type, Timestamp.type)
@@ -84,8 +85,15 @@ class Repository:
             known) else None
 
     def draft(self, role: str) -> Metadata[Any] | None:
-        """Return what is staged of a role, or None."""
-        return _read(self.staged / f'{role}.json')
+        """Return what is staged of a role, or None.
+
+        :raises easystack_image.exceptions.OtaError: if it has something in
+            it that ours never have, see :mod:`shape`
+        """
+        found = _read(self.staged / f'{role}.json')
+        if found is not None:
+            shape.check(role, found)
+        return found
 
     def latest(self, role: str) -> Metadata[Any]:
         """Return the draft of a role, or what is published.

@@ -6,6 +6,7 @@ command itself asks it.  Most attackers have the repository, some have keys.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import io
 import json
@@ -14,10 +15,14 @@ from pathlib import Path
 import shutil
 import tarfile
 import time
+import types
 
 from securesystemslib.signer import CryptoSigner
 import testtools
+from tuf.api.metadata import MetaFile
 from tuf.api.metadata import TargetFile
+from tuf.api.serialization import DeserializationError
+from tuf.ngclient._internal import trusted_metadata_set
 
 from easystack_image import exceptions
 from easystack_image.ota import home
@@ -131,7 +136,8 @@ class MetadataTest(AttackCase):
         # With the keys of snapshot and timestamp.
         self.find('metadata/3.stable.json').unlink()
         self.site.reissue(self.public, 'stable')
-        self.refuse('cannot be trusted', 'stable', run=('check',))
+        self.refuse('cannot be trusted',
+                    'Expected stable.json version 2, got 3', run=('check',))
 
     def test_one_signature_of_two(self) -> None:
         self.check_signers(self.site.signers('stable', 1),
@@ -154,20 +160,27 @@ class MetadataTest(AttackCase):
     def test_duplicate_signature(self) -> None:
         stable = base.read(self.public, 'stable')
         stable.signed.version += 1
+        # The same file, with two good signatures, is taken.
+        self.site.sign_as(self.public, stable, 'stable',
+                          self.site.signers('stable', 2))
+        self.site.reissue(self.public, 'stable')
+        self.succeed('check')
         self.site.sign_as(self.public, stable, 'stable',
                           self.site.signers('stable', 1))
         path = self.find('metadata/4.stable.json')
         record = json.loads(path.read_bytes())
-        record['signatures'] *= 2
-        path.write_text(json.dumps(record))
-        self.site.reissue(self.public)
-        snapshot = base.read(self.public, repositories.SNAPSHOT)
-        snapshot.signed.meta['stable.json'].version = 4
-        snapshot.signed.meta['stable.json'].length = None
-        snapshot.signed.meta['stable.json'].hashes = None
-        self.site.sign_as(self.public, snapshot, repositories.SNAPSHOT,
-                          self.site.signers(repositories.SNAPSHOT))
-        self.refuse('cannot be trusted', run=('check',))
+        signature, = record['signatures']
+        shutil.rmtree(self.root / 'state')
+        # One alone is one of two; twice the same is no metadata at all.
+        self.refuse('signed by 1/2 keys', run=('check',))
+        path.write_text(json.dumps(
+            {**record, 'signatures': [signature, signature]}))
+        error = self.assertRaises(
+            DeserializationError, base.read, self.public, 'stable')
+        self.assertIn('Multiple signatures found for keyid',
+                      str(error.__cause__))
+        self.refuse('cannot be trusted', 'Failed to deserialize JSON',
+                    run=('check',))
 
     def test_the_same_key_twice(self) -> None:
         """Under two names, it would count for two."""
@@ -183,16 +196,74 @@ class MetadataTest(AttackCase):
         self.site.reissue(self.public, 'stable')
         self.refuse('signed by 1/2 keys', run=('check',))
 
+    def test_one_key_under_two_ids(self) -> None:
+        """Those who sign targets were made to delegate like that."""
+        targets = base.read(self.public, 'targets')
+        signer, = self.site.signers('stable', 1)
+        delegations = targets.signed.delegations
+        twin = copy.deepcopy(signer.public_key)
+        twin.keyid = '00' * 32
+        delegations.keys = {each.keyid: each for each in (
+            signer.public_key, twin, *(
+                each.public_key for each in self.site.signers('candidate')))}
+        delegations.roles['stable'].keyids = [signer.public_key.keyid,
+                                              twin.keyid]
+        targets.signed.version += 1
+        self.site.sign_as(self.public, targets, 'targets',
+                          self.site.signers('targets'))
+        stable = base.read(self.public, 'stable')
+        stable.signed.version += 1
+        self.site.sign_as(self.public, stable, 'stable', [signer])
+        path = self.find('metadata/4.stable.json')
+        record = json.loads(path.read_bytes())
+        record['signatures'].append(
+            {**record['signatures'][0], 'keyid': twin.keyid})
+        path.write_text(json.dumps(record))
+        self.site.reissue(self.public, 'targets', 'stable')
+        # For tuf, these are two of two.
+        self.assertTrue(targets.signed.get_verification_result(
+            'stable', stable.signed_bytes, base.read(
+                self.public, 'stable').signatures).verified)
+        self.refuse('cannot be trusted', 'called key ' + twin.keyid,
+                    run=('check',))
+
+    def test_targets_offers_something_itself(self) -> None:
+        """It would count for more than what the channel offers."""
+        targets = base.read(self.public, 'targets')
+        target = TargetFile.from_data('stable/index.json', b'{}', ['sha256'])
+        targets.signed.targets[target.path] = target
+        targets.signed.version += 1
+        self.site.sign_as(self.public, targets, 'targets',
+                          self.site.signers('targets'))
+        self.site.reissue(self.public, 'targets')
+        self.refuse('cannot be trusted', 'past the keys of the channels',
+                    run=('check',))
+
     def test_freeze(self) -> None:
+        """What is good today is given out for ever."""
+        self.client().check()
+        days = datetime.timedelta(
+            days=repositories.EXPIRY[TIMESTAMP], seconds=1)
+
+        class Later(datetime.datetime):
+            @classmethod
+            def now(cls, tz: datetime.tzinfo | None = None) -> Later:
+                return super().now(tz) + days
+
+        self.patch(trusted_metadata_set, 'datetime', types.SimpleNamespace(
+            datetime=Later, timezone=datetime.timezone))
+        client = self.client(now=lambda: time.time() + days.total_seconds())
+        error = self.assertRaises(exceptions.Untrusted, client.check)
+        self.assertIn('out of date', str(error))
+        self.assertIn('timestamp.json is expired', str(error))
+
+    def test_expired_timestamp(self) -> None:
         timestamp = base.read(self.public, TIMESTAMP)
         timestamp.signed.version += 1
         timestamp.signed.expires = base.now().replace(
-            microsecond=0) + datetime.timedelta(seconds=3)
+            microsecond=0) - datetime.timedelta(seconds=1)
         self.site.sign_as(self.public, timestamp, TIMESTAMP,
                           self.site.signers(TIMESTAMP))
-        self.succeed('check')
-        # And nothing newer is ever given out.
-        time.sleep(3.5)
         self.refuse('out of date', 'timestamp.json is expired',
                     run=('check',))
 
@@ -220,9 +291,16 @@ class MetadataTest(AttackCase):
 
     def test_mix_and_match(self) -> None:
         """Old targets with new snapshots, each of them properly signed."""
+        # Names and versions only: nothing else tells them apart.
+        self.site.reissue(self.public, 'stable', 'candidate', 'targets')
+        meta = base.read(self.public, repositories.SNAPSHOT).signed.meta
+        self.assertEqual(MetaFile(3), meta['stable.json'])
+        self.succeed('check')
+        shutil.rmtree(self.root / 'state')
         shutil.copyfile(self.before / 'metadata' / '2.stable.json',
                         self.find('metadata/3.stable.json'))
-        self.refuse('cannot be trusted', run=('check',))
+        self.refuse('cannot be trusted', 'Expected stable v3, got v2',
+                    run=('check',))
 
     def test_one_channel_speaks_for_another(self) -> None:
         """The key of candidate signs what looks like stable."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import copy
+import dataclasses
+import datetime
+import json
 from pathlib import Path
 import shutil
 import subprocess
 from typing import Any
 
+from tuf.api.metadata import TargetFile
+
 from easystack_image import exceptions
 from easystack_image.ota.release import ceremony
 from easystack_image.ota.release import channels
+from easystack_image.ota.release import index as indexes
 from easystack_image.ota.release import keys
 from easystack_image.ota.release import publish
 from easystack_image.ota.release import repository as repositories
@@ -217,11 +225,16 @@ class CeremonyTest(base.SiteCase):
                         base.now())
         path, = (self.mine.repository.staged / 'targets/stable').glob(
             '*1.1.0.tar')
+        validity, *changes, made = review.changes(self.mine.repository,
+                                                  'stable')
         self.assertEqual(
             ['offers stable/easystack-image-1.1.0.tar with SHA-256 '
              + path.name.partition('.')[0], 'has the floor 1',
-             'has number 1 revoked: why'],
-            review.changes(self.mine.repository, 'stable'))
+             'has number 1 revoked: why'], changes)
+        until = base.now() + datetime.timedelta(days=180)
+        self.assertEqual('is version 3, and holds until '
+                         f'{until:%Y-%m-%d}', validity)
+        self.assertIn(f'made at {base.now():%Y-%m-%d}', made)
 
     def test_drafts_that_were_tampered_with(self) -> None:
         """Where drafts lie, others may be: nobody signs what is not so."""
@@ -243,6 +256,140 @@ class CeremonyTest(base.SiteCase):
             exceptions.InvalidRelease, review.changes, self.mine.repository,
             'stable')
         self.assertIn('does not offer it', str(error))
+
+    def tampered(self, role: str, change: Callable[[Any], object]) -> str:
+        """Return why a draft that somebody changed is refused.
+
+        :param change: changes the signed part, as JSON has it
+        """
+        ceremony.renew(self.mine.repository, [role], base.now())
+        path = self.mine.repository.staged / f'{role}.json'
+        record = json.loads(path.read_bytes())
+        change(record['signed'])
+        path.write_text(json.dumps(record))
+        message = ''
+        for action in (
+                lambda: review.changes(self.mine.repository, role),
+                lambda: publish.sign(self.mine.repository,
+                                     self.mine.signers(role)),
+                lambda: list(publish.states(self.mine.repository)),
+                self.mine._publish):
+            try:
+                action()
+            except (exceptions.InvalidRelease, exceptions.NotSigned) as error:
+                message = str(error)
+            else:
+                self.fail(f'{role} was taken')
+        self.mine.repository.discard()
+        return message
+
+    def test_what_no_draft_of_ours_has(self) -> None:
+        """It is refused before anybody is asked to judge it."""
+        for change in (
+                lambda root: root.update(consistent_snapshot=False),
+                lambda root: root.update(comment='hello'),
+                lambda root: root.update(spec_version='2.0.0'),
+                lambda root: root['roles']['root'].update(comment='hello'),
+                lambda root: root['keys'].update({'00' * 32: next(iter(
+                    root['keys'].values()))})):
+            self.tampered('root', change)
+        for change in (
+                lambda targets: targets['delegations']['roles'][0].update(
+                    paths=['*']),
+                lambda targets: targets['delegations']['roles'][0].update(
+                    terminating=False),
+                lambda targets: targets['delegations']['roles'].append(
+                    {**targets['delegations']['roles'][0], 'name': 'x',
+                     'paths': ['stable/*']}),
+                lambda targets: targets['delegations']['roles'].pop()):
+            self.tampered('targets', change)
+        for change in (
+                lambda stable: stable.update(delegations={
+                    'keys': {}, 'roles': []}),
+                lambda stable: stable['targets'].pop('stable/index.json'),
+                lambda stable: stable['targets']['stable/index.json'].update(
+                    custom={'a': 1})):
+            self.tampered('stable', change)
+
+    def test_targets_offers_nothing_itself(self) -> None:
+        """It would count for more than what the channels offer."""
+        def change(targets: Any) -> None:
+            targets['targets']['stable/index.json'] = TargetFile.from_data(
+                'stable/index.json', b'{}', ['sha256']).to_dict()
+
+        self.assertIn('targets offers files itself: stable/index.json',
+                      self.tampered('targets', change))
+
+    def test_other_keys_under_the_same_ids(self) -> None:
+        thief = keys.create(self.root / 'thief').to_dict()
+
+        def change(signed: Any) -> None:
+            held = signed['keys'] if 'keys' in signed else (
+                signed['delegations']['keys'])
+            for keyid in held:
+                held[keyid] = thief
+
+        for role in ('root', 'targets'):
+            self.assertIn('somebody has tampered with it',
+                          self.tampered(role, change))
+
+    def test_one_key_under_two_ids(self) -> None:
+        keys.create(self.root / 'key')
+        public = json.loads((self.root / 'key.pub').read_bytes())
+        for change in ({'keyid': '00' * 32},
+                       {'keyval': {'public': public['keyval'][
+                           'public'].upper()}},
+                       {'comment': 'mine'}, {'scheme': 'ed25519ph'},
+                       {'keytype': 'rsa'}, {'keyval': {}}):
+            (self.root / 'two.pub').write_text(
+                json.dumps({**copy.deepcopy(public), **change}))
+            self.assertRaises(exceptions.NotSigned, keys.load_public,
+                              self.root / 'two.pub')
+        key = keys.load_public(self.root / 'key.pub')
+        same = copy.deepcopy(key)
+        same.keyid = '00' * 32
+        self.assertRaises(exceptions.NotSigned, ceremony.Holders, 2,
+                          [key, same])
+
+    def test_who_signs_is_told_what_is_taken_back(self) -> None:
+        channels.raise_floor(self.mine.repository, 'stable', 1, base.now())
+        channels.revoke(self.mine.repository, 'stable', [1], 'why',
+                        base.now())
+        self.mine.sign_and_publish(['stable'])
+        draft, index = channels.read(self.mine.repository, 'stable')
+        ceremony.put_index(self.mine.repository, draft, indexes.Index(
+            'stable', releases=index.releases), base.now())
+        self.mine.repository.stage('stable', draft, base.now())
+        _, *changes, _ = review.changes(self.mine.repository, 'stable')
+        self.assertEqual(['LOWERS the floor from 1 to 0',
+                          'NO LONGER has number 1 revoked: why'], changes)
+
+    def test_an_index_that_lies_of_what_is_published(self) -> None:
+        """Nothing is staged but the index; its release is another."""
+        draft, index = channels.read(self.mine.repository, 'stable')
+        release = dataclasses.replace(index.releases[0], python=('3.12',),
+                                      database=('expand',))
+        ceremony.put_index(self.mine.repository, draft, indexes.Index(
+            'stable', releases=(release,)), base.now())
+        self.mine.repository.stage('stable', draft, base.now())
+        error = self.assertRaises(
+            exceptions.InvalidRelease, review.changes, self.mine.repository,
+            'stable')
+        self.assertIn('is not the release 1.0.0', str(error))
+        # Or what it names is not what is there.
+        path, = (self.mine.repository.staged / 'targets/stable').glob('*')
+        path.write_bytes(path.read_bytes().replace(b'3.12', b'3.13'))
+        error = self.assertRaises(
+            exceptions.InvalidRelease, review.changes, self.mine.repository,
+            'stable')
+        self.assertIn('is not the file that stable names', str(error))
+
+    def test_who_signs_is_told_of_all_keys(self) -> None:
+        ceremony.renew(self.mine.repository, ['root'], base.now())
+        found = review.changes(self.mine.repository, 'root')
+        self.assertEqual(5, len(found))
+        self.assertTrue(all(line.endswith(', as before')
+                            for line in found[1:]))
 
     def test_signing_again(self) -> None:
         ceremony.renew(self.mine.repository, ['root', 'candidate'],
