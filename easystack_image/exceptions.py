@@ -196,6 +196,10 @@ class NotNow(OtaError):
     """An upgrade cannot go on at this moment; what it did is kept."""
 
 
+class JournalFull(NotNow):
+    """The journal cannot be written now; it has all that was done before."""
+
+
 class NotOurTurn(NotNow):
     """Other nodes have to be upgraded first, or are being upgraded."""
 

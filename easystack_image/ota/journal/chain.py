@@ -11,11 +11,18 @@ last line, and who this machine is.  It is replaced after each line, so a
 journal that is older than the anchor, or another machine's, is a replay: to
 resume from it would do again what was done long ago.  One line may be ahead
 of the anchor, which a crash in between leaves.
+
+A line that cannot be written, for want of space or because the disk fails, is
+taken back, so that never more than one is ahead.  ``reserve`` keeps some
+space for the lines of a rollback, which is given up for them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -32,6 +39,9 @@ from easystack_image.ota.journal.records import Upgrade
 
 DIRECTORY = 'journal'
 ANCHOR = 'anchor.json'
+RESERVE = 'reserve'
+#: Bytes: a rollback has four lines, and some more if it is resumed.
+RESERVED = 64 * 1024
 FORMAT = 1
 _SUFFIX = '.jsonl'
 _LIMIT = 16 * 1024 * 1024
@@ -57,6 +67,10 @@ class Chain:
     def __init__(self, home: homes.Home) -> None:
         self._home = home
         self.anchor = Anchor('')
+        #: Bytes of the lines of the last upgrade.
+        self._size = 0
+        #: Whether there may be more of a line than is acknowledged.
+        self._torn = False
 
     def read(self) -> tuple[list[list[bytes]], list[Upgrade]]:
         """Return the lines of all upgrades, and what they say."""
@@ -124,65 +138,113 @@ class Chain:
         return records, digest
 
     def recover(self) -> list[Upgrade]:
-        """Clear away what a crash left; return all upgrades."""
+        """Clear away what a crash left; return all upgrades.
+
+        :raises easystack_image.exceptions.JournalFull: if that cannot be
+            written
+        """
         with self._home.directory(DIRECTORY) as fd:
             lines, upgrades = self.read()
-            if not self.anchor.node:
-                self.anchor = Anchor(str(uuid.uuid4()))
-                self._drop_anchor(fd)
-            unwritten = _name(len(upgrades) + 1)
-            if fsio.exists(unwritten, fd):
-                fsio.unlink(unwritten, fd)
-                fsio.fsync(fd)
-            if lines:
-                self._cut(fd, len(lines), sum(map(len, lines[-1])))
-                self._settle(fd, len(lines), lines[-1])
+            with _explained():
+                _last_resort(fd, lambda: self._clear(fd, lines))
+            with contextlib.suppress(OSError):
+                _reserve(fd)
         return upgrades
 
-    def _cut(self, fd: int, number: int, size: int) -> None:
-        """Remove the beginning of a line from the end of a file."""
-        file = _open_to_write(fd, number)
-        try:
-            if os.fstat(file).st_size != size:
-                fsio.truncate(file, size)
-            # Whoever wrote the last line may have died before it was.
-            fsio.fsync(file)
-        finally:
-            os.close(file)
+    def _clear(self, fd: int, lines: list[list[bytes]]) -> None:
+        if not self.anchor.node:
+            self._drop_anchor(fd, Anchor(str(uuid.uuid4())))
+        unwritten = _name(len(lines) + 1)
+        if fsio.exists(unwritten, fd):
+            fsio.unlink(unwritten, fd)
+            fsio.fsync(fd)
+        if lines:
+            self._size = sum(map(len, lines[-1]))
+            _cut(fd, len(lines), self._size)
+            self._settle(fd, len(lines), lines[-1])
 
     def _settle(self, fd: int, number: int, lines: list[bytes]) -> None:
         wanted = Anchor(self.anchor.node, number, len(lines),
-                         _digest(lines[-1]))
+                        _digest(lines[-1]))
         if wanted != self.anchor:
-            self.anchor = wanted
             # Its name, too, may not be on disk yet.
             fsio.fsync(fd)
-            self._drop_anchor(fd)
+            self._drop_anchor(fd, wanted)
 
-    def create(self, number: int, record: Record) -> None:
-        """Write the first line of an upgrade."""
+    def create(self, number: int, record: Record, urgent: bool) -> None:
+        """Write the first line of an upgrade.
+
+        :param urgent: whether it may take the space that is kept, and need
+            not leave any
+        :raises easystack_image.exceptions.JournalFull: if it cannot be
+            written; nothing of it is there then
+        """
         line = self._line(record)
-        with self._home.directory(DIRECTORY) as fd:
+
+        def write(fd: int) -> None:
+            if not urgent:
+                _reserve(fd)
             fsio.write_file(_name(number), line, fd)
             fsio.fsync(fd)
-            self.anchor = Anchor(self.anchor.node, number, 1,
-                                  _digest(line))
-            self._drop_anchor(fd)
+            self._drop_anchor(fd, Anchor(self.anchor.node, number, 1,
+                                         _digest(line)))
 
-    def append(self, record: Record) -> None:
-        """Write the next line of the last upgrade."""
+        self._write(write, urgent)
+        self._size = len(line)
+
+    def append(self, record: Record, urgent: bool) -> None:
+        """Write the next line of the last upgrade.
+
+        :param urgent: whether it may take the space that is kept
+        :raises easystack_image.exceptions.JournalFull: if it cannot be
+            written; nothing of it is there then
+        """
         line = self._line(record)
-        anchor = self.anchor
-        with self._home.directory(DIRECTORY) as fd:
-            file = _open_to_write(fd, anchor.upgrade)
-            try:
-                fsio.write_at(file, line, os.fstat(file).st_size)
+        anchor = dataclasses.replace(
+            self.anchor, lines=self.anchor.lines + 1, digest=_digest(line))
+
+        def write(fd: int) -> None:
+            with _to_write(fd, anchor.upgrade) as file:
+                fsio.write_at(file, line, self._size)
                 fsio.fsync(file)
-            finally:
-                os.close(file)
-            self.anchor = dataclasses.replace(
-                anchor, lines=anchor.lines + 1, digest=_digest(line))
-            self._drop_anchor(fd)
+            self._drop_anchor(fd, anchor)
+
+        self._write(write, urgent)
+        self._size += len(line)
+
+    def _write(self, write: Callable[[int], None], urgent: bool) -> None:
+        with self._home.directory(DIRECTORY) as fd, _explained():
+            if urgent:
+                _last_resort(fd, lambda: self._try(fd, write))
+            else:
+                self._try(fd, write)
+
+    def _try(self, fd: int, write: Callable[[int], None]) -> None:
+        if self._torn:
+            self._take_back(fd)
+        try:
+            write(fd)
+        except OSError:
+            self._torn = True
+            # If it fails, it is tried again before the next line.
+            with contextlib.suppress(OSError):
+                self._take_back(fd)
+            raise
+
+    def _take_back(self, fd: int) -> None:
+        """Remove all of a line that was not acknowledged.
+
+        The anchor first: no crash in here may leave it ahead of the lines.
+        """
+        if _read_anchor(fd) != self.anchor:
+            self._drop_anchor(fd, self.anchor)
+        following = _name(self.anchor.upgrade + 1)
+        if fsio.exists(following, fd):
+            fsio.unlink(following, fd)
+            fsio.fsync(fd)
+        if self.anchor.upgrade:
+            _cut(fd, self.anchor.upgrade, self._size)
+        self._torn = False
 
     def _line(self, record: Record) -> bytes:
         return json.dumps({
@@ -190,10 +252,11 @@ class Chain:
             'previous': self.anchor.digest, **dataclasses.asdict(record)},
             sort_keys=True).encode() + b'\n'
 
-    def _drop_anchor(self, fd: int) -> None:
+    def _drop_anchor(self, fd: int, anchor: Anchor) -> None:
         fsio.replace_file(ANCHOR, json.dumps(
-            {'format': FORMAT, **dataclasses.asdict(self.anchor)},
+            {'format': FORMAT, **dataclasses.asdict(anchor)},
             indent=1).encode() + b'\n', fd)
+        self.anchor = anchor
 
 
 def _read_anchor(fd: int) -> Anchor:
@@ -210,9 +273,69 @@ def _read_anchor(fd: int) -> Anchor:
                                   f'({reason})')
 
 
-def _open_to_write(fd: int, number: int) -> int:
-    return os.open(_name(number), os.O_WRONLY | os.O_CLOEXEC
+@contextlib.contextmanager
+def _to_write(fd: int, number: int) -> Iterator[int]:
+    file = os.open(_name(number), os.O_WRONLY | os.O_CLOEXEC
                    | os.O_NOFOLLOW, dir_fd=fd)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _cut(fd: int, number: int, size: int) -> None:
+    """Remove the beginning of a line from the end of a file."""
+    with _to_write(fd, number) as file:
+        if os.fstat(file).st_size != size:
+            fsio.truncate(file, size)
+        # Whoever wrote the last line may have died before it was on disk.
+        fsio.fsync(file)
+
+
+def _last_resort(fd: int, write: Callable[[], None]) -> None:
+    """Write something, in the space that is kept if there is no other."""
+    try:
+        write()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or (
+                not fsio.exists(RESERVE, fd)):
+            raise
+        fsio.unlink(RESERVE, fd)
+        write()
+
+
+def _reserve(fd: int) -> None:
+    """Keep space for a rollback, unless that is kept.
+
+    :raises OSError: if there is none
+    """
+    if fsio.exists(RESERVE, fd):
+        if fsio.status(RESERVE, fd).st_blocks * 512 >= RESERVED:
+            return
+        fsio.unlink(RESERVE, fd)
+    file = fsio.create(RESERVE, fd)
+    try:
+        os.posix_fallocate(file, 0, RESERVED)
+    except OSError:
+        fsio.unlink(RESERVE, fd)
+        raise
+    finally:
+        os.close(file)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Say of what fails that it was the journal.
+
+    :raises easystack_image.exceptions.JournalFull: instead of OSError
+    """
+    try:
+        yield
+    except OSError as error:
+        raise exceptions.JournalFull(
+            f'the journal cannot be written ({error}); what is done until now '
+            'is in it. When there is room again, "resume", or "rollback"'
+        ) from error
 
 
 def _name(number: int) -> str:

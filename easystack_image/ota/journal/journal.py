@@ -78,6 +78,8 @@ class Writer:
     """Writes the journal, for who has it locked.
 
     What a crash left of a line that was not acknowledged is gone afterwards.
+    A line that cannot be written raises
+    :class:`easystack_image.exceptions.JournalFull`, and is taken back.
     """
 
     def __init__(self, files: chain.Chain) -> None:
@@ -104,6 +106,8 @@ class Writer:
         :param target: the version that is to be in use afterwards
         :raises easystack_image.exceptions.JournalError: if another did not
             end
+        :raises easystack_image.exceptions.JournalFull: if there is no room
+            for it, or would be none for a rollback
         """
         if self.unfinished is not None:
             raise exceptions.JournalError(
@@ -112,7 +116,7 @@ class Writer:
         record = Record(time.time(), Event.OPENED, None, {
             'kind': kind, 'origin': origin, 'target': target, **details})
         upgrade = Upgrade(self._files.anchor.upgrade + 1, [record])
-        self._files.create(upgrade.number, record)
+        self._files.create(upgrade.number, record, kind is Kind.ROLLBACK)
         self._upgrades.append(upgrade)
         return upgrade
 
@@ -147,5 +151,8 @@ class Writer:
              details: Mapping[str, Any]) -> None:
         upgrade = self._open()
         record = Record(time.time(), event, step, details)
-        self._files.append(record)
+        # What goes back has to be written even if a disk is full.
+        self._files.append(record, urgent=event is Event.FAILED or (
+            step is Step.ROLLBACK or upgrade.kind is Kind.ROLLBACK
+            or upgrade.event(Step.ROLLBACK) is not None))
         upgrade.records.append(record)

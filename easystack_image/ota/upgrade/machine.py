@@ -93,7 +93,11 @@ class Machine:
                 return self.run()
             return self.roll_back(str(error))
         except (exceptions.EasystackImageError, OSError) as error:
-            self._fail(str(error))
+            try:
+                self._fail(str(error))
+            except exceptions.JournalFull as full:
+                # There is space that is kept for what matters more.
+                work.say(str(full))
             if work.irrevocable:
                 raise
             return self.roll_back(str(error))

@@ -24,14 +24,17 @@ def run(work: works.Work, hooks: hooking.Hooks, reason: str) -> None:
         up; the target is left as it is then
     """
     _hooks(work, hooks, 'before-rollback', reason)
+    serving: list[str] = []
+    paths = [work.target.path] if work.staged else []
     if work.origin is not None:
-        _serve(work, work.origin.path)
-    if work.staged:
-        for name in work.fleet.of(work.target.path):
-            work.fleet.let_go(name)
+        serving = _serve(work, work.origin.path)
+        paths.append(work.origin.path)
+    for path in paths:
+        for name in work.fleet.of(path):
+            # Whatever its gate says: it may have been about to leave.
+            if name not in serving:
+                work.fleet.let_go(name)
     _point_back(work)
-    if work.origin is not None and not work.fleet.is_open(work.standby_name):
-        work.fleet.let_go(work.standby_name)
     _hooks(work, hooks, 'after-rollback', reason)
 
 
@@ -44,8 +47,8 @@ def _hooks(work: works.Work, hooks: hooking.Hooks, point: str,
         work.say(f'hooks {point}: {error}')
 
 
-def _serve(work: works.Work, path: Path) -> None:
-    """Have an instance of the origin serve.
+def _serve(work: works.Work, path: Path) -> list[str]:
+    """Have an instance of the origin serve; return which do.
 
     If the one that did was not told to leave yet, it is that.  Else it is the
     one that waits for this.  Failing both, whatever can be started.
@@ -60,12 +63,10 @@ def _serve(work: works.Work, path: Path) -> None:
     if serving:
         for name in serving:
             fleet.claim(name, path)
-        return
+        return serving
     fleet.bring_up(standby, path)
     fleet.open(standby)
-    for name in fleet.serving(path):
-        if name != standby:
-            fleet.let_go(name)
+    return [standby]
 
 
 def _point_back(work: works.Work) -> None:

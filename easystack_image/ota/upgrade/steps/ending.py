@@ -65,9 +65,10 @@ def commit(work: works.Work) -> dict[str, Any]:
     :raises InstanceError: if the new one does not take requests any more
     """
     work.fleet.open(work.new())
-    work.fleet.let_go(work.standby_name)
     floor = _floor(work)
+    # First: if there is no room for it, the way back still is a short one.
     work.tools.patiently(lambda: memories.raise_floor(work.tools.home, floor))
+    work.fleet.let_go(work.standby_name)
     return {'floor': floor}
 
 

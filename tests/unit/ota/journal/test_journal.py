@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+import contextlib
+import errno
+import functools
 import json
 import os
 from pathlib import Path
 import shutil
+import subprocess
 import threading
 import time
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.ota import home
 from easystack_image.ota.journal import journal
 from easystack_image.ota.journal.records import Event
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
+from tests.crash import steps
 from tests.unit.ota import base
 
 
@@ -177,6 +184,184 @@ class CrashTest(JournalCase):
                 writer.close(Outcome.ABANDONED)
             self.assertEqual(line + 2,
                              len(self.journal.history()[0].records))
+
+
+class FullTest(JournalCase):
+    """A disk that is full, or fails, at every point, for some time."""
+
+    #: What takes space.
+    TAKING = ('create', 'write_at', 'mkdir')
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.number = errno.ENOSPC
+        #: After how many changes it fails; None for never.
+        self.left: int | None = None
+        self.passed = 0
+        for name in steps.CHANGES:
+            self.patch(fsio, name, functools.partial(
+                self.change, name, getattr(fsio, name)))
+
+    def change(self, name: str, real: Callable[..., object], *args: object,
+               ) -> object:
+        self.passed += 1
+        if self.left is not None and self.passed > self.left and (
+                self.number == errno.EIO or name in self.TAKING):
+            if name == 'write_at':
+                fd, data, offset = args
+                real(fd, memoryview(data)[:20], offset)
+            raise OSError(self.number, os.strerror(self.number))
+        # Nothing here outlives the machine.
+        return None if 'sync' in name else real(*args)
+
+    def write(self, writer: journal.Writer) -> None:
+        writer.begin(Step.SOAK)
+        writer.done(Step.SOAK, text='x' * 3000)
+
+    def known(self) -> int:
+        """Return how many lines the last upgrade has, for a reader."""
+        return len(self.journal.history()[-1].records)
+
+    def fail_at(self, point: int) -> bool:
+        """Fail while lines are written, and go on; tell whether it did."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        self.write_upgrade()
+        with self.journal.writer() as writer:
+            upgrade = writer.open(Kind.UPGRADE, '1.1.0', '1.2.0')
+            self.left, self.passed = point, 0
+            try:
+                self.write(writer)
+            except exceptions.JournalFull as error:
+                self.assertIn(os.strerror(self.number), str(error))
+            else:
+                return False
+            finally:
+                self.left = None
+            lines = len(upgrade.records)
+            self.assertIn(self.known(), (lines, lines + 1))
+            self.left = 0
+            self.assertRaises(exceptions.JournalFull, self.write, writer)
+            self.left = None
+            self.assertIn(self.known(), (lines, lines + 1))
+            self.write(writer)
+            self.assertEqual(lines + 2, self.known())
+        # Another process sees the same.
+        with self.journal.writer() as writer:
+            self.assertEqual(lines + 2, len(writer.unfinished.records))
+        return True
+
+    def test_every_point(self) -> None:
+        for self.number in (errno.ENOSPC, errno.EIO):
+            failures = 0
+            while self.fail_at(failures):
+                failures += 1
+            self.assertGreater(failures, 10)
+
+    def test_another_process_goes_on(self) -> None:
+        """With what the disk has when it fails there."""
+        for self.number in (errno.ENOSPC, errno.EIO):
+            point, failed = 0, True
+            while failed:
+                shutil.rmtree(self.place, ignore_errors=True)
+                with self.journal.writer() as writer:
+                    writer.open(Kind.UPGRADE, '1.1.0', '1.2.0')
+                    self.left, self.passed = point, 0
+                    try:
+                        self.write(writer)
+                        failed = False
+                    except exceptions.JournalFull:
+                        point += 1
+                self.left = None
+                with self.journal.writer() as writer:
+                    self.write(writer)
+                    writer.close(Outcome.COMMITTED)
+                self.open()
+            self.assertGreater(point, 10)
+
+    def test_the_first_line(self) -> None:
+        for self.number in (errno.ENOSPC, errno.EIO):
+            for point in range(12):
+                shutil.rmtree(self.place, ignore_errors=True)
+                self.write_upgrade()
+                with self.journal.writer() as writer:
+                    self.left, self.passed = point, 0
+                    with contextlib.suppress(exceptions.JournalFull):
+                        writer.open(Kind.UPGRADE, '1.1.0', '1.2.0')
+                    self.left = None
+                    if writer.unfinished is None:
+                        writer.open(Kind.UPGRADE, '1.1.0', '1.2.0')
+                    self.write(writer)
+                self.assertEqual([4, 3], [
+                    len(each.records) for each in self.journal.history()])
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Have a disk that is full but for what is kept for a rollback.
+
+        A real one, if this process may mount one.
+        """
+        kept = self.place / 'journal' / 'reserve'
+        ballast = self.place / 'ballast'
+        if self.place.is_mount():
+            with ballast.open('wb', buffering=0) as file, \
+                    contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+            yield
+            ballast.unlink()
+            return
+        for name in self.TAKING:
+            self.patch(fsio, name, functools.partial(
+                _unless, kept, getattr(fsio, name)))
+        yield
+
+    def mount(self) -> None:
+        """Have a disk of its own, if this process may."""
+        self.place.mkdir()
+        done = subprocess.run(
+            ['mount', '-t', 'tmpfs', '-o', 'size=256k,mode=700', 'none',
+             self.place], capture_output=True)
+        if done.returncode == 0:
+            self.addCleanup(subprocess.run, ['umount', self.place],
+                            check=True)
+
+    def test_a_rollback_is_written(self) -> None:
+        self.mount()
+        with self.journal.writer() as writer:
+            writer.open(Kind.UPGRADE, '1.0.0', '1.1.0')
+            with self.full():
+                error = self.assertRaises(
+                    exceptions.JournalFull, writer.begin, Step.SOAK,
+                    text='x' * 9000)
+                self.assertIn('No space left', str(error))
+                writer.begin(Step.ROLLBACK)
+                writer.done(Step.ROLLBACK, text='x' * 9000)
+                writer.close(Outcome.ROLLED_BACK)
+        self.write_upgrade()
+        self.assertEqual([Outcome.ROLLED_BACK, Outcome.COMMITTED], [
+            each.outcome for each in self.journal.history()])
+
+    def test_another_process_rolls_back(self) -> None:
+        self.mount()
+        with self.journal.writer() as writer:
+            writer.open(Kind.UPGRADE, '1.0.0', '1.1.0')
+        anchor = self.place / 'journal' / 'anchor.json'
+        before = anchor.read_bytes()
+        with self.journal.writer() as writer:
+            writer.begin(Step.SOAK)
+        # As a crash leaves it, between the line and the anchor.
+        anchor.write_bytes(before)
+        with self.full(), self.journal.writer() as writer:
+            writer.begin(Step.ROLLBACK)
+            writer.close(Outcome.ROLLED_BACK)
+        self.assertEqual(4, self.known())
+
+
+def _unless(kept: Path, real: Callable[..., object], *args: object) -> object:
+    """Do something that takes space, unless what is kept is there yet."""
+    if kept.exists():
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    return real(*args)
 
 
 class ReplayTest(JournalCase):
