@@ -32,44 +32,57 @@ def roll_back(tools: tools_module.Tools) -> machine.Result:
     """Go back.
 
     A process that upgrades at this moment is asked to do it, and waited for.
+    One that goes back already is waited for only.
 
     :raises easystack_image.exceptions.OtaError: if there is no way back
     """
-    asked = False
+    meant: int | None = None
     while True:
         with contextlib.ExitStack() as stack:
             try:
                 writer = stack.enter_context(tools.writer())
             except exceptions.AlreadyRunning:
-                _ask(tools, asked)
-                asked = True
+                meant = _ask(tools, meant)
                 time.sleep(_PACE)
                 continue
-            return _roll_back(tools, writer, asked)
+            return _roll_back(tools, writer, meant or 0)
 
 
-def _ask(tools: tools_module.Tools, again: bool) -> None:
-    """Have the process that upgrades go back.
+def _ask(tools: tools_module.Tools, meant: int | None) -> int:
+    """Have the process that upgrades go back, unless it does.
 
+    :param meant: what this returned before
+    :returns: the number of the upgrade, or rollback, that is under way; 0 if
+        none is yet, and the release in use is meant therefore
     :raises NoWayBack: if it cannot
     """
-    if not again:
-        tools.say('an upgrade is under way; it is asked to roll back')
     upgrades = tools.journal.history()
-    if upgrades and upgrades[-1].outcome is None:
-        works.refuse_irrevocable(upgrades[-1])
+    running = upgrades[-1] if upgrades and (
+        upgrades[-1].outcome is None) else None
+    back = running is not None and running.kind is Kind.ROLLBACK
+    if meant is None:
+        tools.say('a rollback is under way; it is waited for' if back else
+                  'an upgrade is under way; it is asked to roll back')
+        meant = running.number if running else 0
+    if running and back:
+        return meant or running.number
+    if running:
+        works.refuse_irrevocable(running)
     tools.asked.touch(mode=0o600)
+    return meant
 
 
 def _roll_back(tools: tools_module.Tools, writer: journals.Writer,
-               asked: bool) -> machine.Result:
+               meant: int) -> machine.Result:
+    if meant:
+        ended = writer.upgrades[meant - 1]
+        if ended.outcome in (Outcome.ROLLED_BACK, Outcome.ABANDONED) or (
+                ended.outcome and ended.kind is Kind.ROLLBACK):
+            return machine.result(ended)
     upgrade = writer.unfinished
     if upgrade is not None and upgrade.kind is not Kind.ROLLBACK:
         return machine.Machine(works.Work(tools, writer, upgrade)).roll_back(
             _REASON)
-    if asked and writer.upgrades[-1].outcome in (Outcome.ROLLED_BACK,
-                                                 Outcome.ABANDONED):
-        return machine.result(writer.upgrades[-1])
     if upgrade is None:
         upgrade = _open(tools, writer)
     return machine.Machine(works.Work(tools, writer, upgrade)).run()

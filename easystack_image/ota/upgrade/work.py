@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import dataclasses
 import time
 from typing import Any
 
@@ -28,7 +29,9 @@ class Work:
 
     def __init__(self, tools: tools_module.Tools, writer: journals.Writer,
                  upgrade: Upgrade) -> None:
-        self.tools = tools
+        # Who goes back already does what is wanted.
+        self.tools = dataclasses.replace(
+            tools, heedful=upgrade.kind is not Kind.ROLLBACK)
         self.writer = writer
         self.upgrade = upgrade
         self.settings = tools.settings

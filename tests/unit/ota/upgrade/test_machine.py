@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 import shutil
 import signal
+import threading
+import time
 from typing import Any
 
 import fixtures
@@ -218,6 +220,81 @@ class TestEnds(MachineCase):
         name = f'{slot.release.version}.0'
         self.world.start(name, slot.path)
         self.world.place(name).gate.touch()
+
+
+class TestBoth(MachineCase):
+    """Somebody wants to go back while another process is at something."""
+
+    def run_with(self, other: Callable[[], machine.Result], when: str,
+                 ) -> tuple[machine.Result, machine.Result]:
+        """Have a rollback asked for when another process is at a point.
+
+        :param other: what that process does
+        :param when: the point
+        :returns: how the two ended
+        """
+        mark = self.root / 'is-there'
+        path = self.hook(when, 0)
+        path.write_text(f'#!/bin/sh\ntouch {mark}\nsleep 1\n')
+        results: list[machine.Result] = []
+        thread = threading.Thread(target=lambda: results.append(other()))
+        thread.start()
+        self.addCleanup(thread.join)
+        while not mark.exists() and thread.is_alive():
+            time.sleep(0.01)
+        result = self.roll_back()
+        thread.join()
+        path.unlink()
+        mark.unlink()
+        return results[0], result
+
+    def test_upgrade(self) -> None:
+        """That is what is meant."""
+        for when in ('at-check', 'at-drain'):
+            other, result = self.run_with(lambda: self.begin(NEW), when)
+            self.assertEqual(other, result)
+            self.assertIs({'at-check': Outcome.ABANDONED,
+                           'at-drain': Outcome.ROLLED_BACK}[when],
+                          result.outcome)
+            self.serves(OLD)
+
+    def test_rollback(self) -> None:
+        """It is not taken back, but waited for."""
+        self.begin(NEW)
+        other, result = self.run_with(self.roll_back, 'at-start')
+        self.assertEqual(other, result)
+        self.assertEqual((Kind.ROLLBACK, Outcome.COMMITTED),
+                         (result.kind, result.outcome))
+        self.serves(OLD)
+
+    def test_rollback_fails(self) -> None:
+        """Both hear of it."""
+        self.begin(NEW)
+        self.canary_fails = 'other bytes'
+        other, result = self.run_with(self.roll_back, 'at-start')
+        self.assertEqual(other, result)
+        self.assertIs(Outcome.ROLLED_BACK, result.outcome)
+        self.serves(NEW)
+
+    def test_nothing_was_begun_yet(self) -> None:
+        """The release in use is meant: the other one is given up."""
+        self.begin(NEW)
+
+        def download() -> machine.Result:
+            tools = self.world.tools()
+            with tools.writer() as writer:
+                (self.root / 'is-there').touch()
+                while not tools.asked.exists():
+                    time.sleep(0.01)
+                upgrade = writer.open(Kind.UPGRADE, NEW, CONTRACTING)
+                return machine.Machine(works.Work(
+                    tools, writer, upgrade)).run()
+
+        other, result = self.run_with(download, 'at-check')
+        self.assertIs(Outcome.ABANDONED, other.outcome)
+        self.assertEqual((Kind.ROLLBACK, Outcome.COMMITTED),
+                         (result.kind, result.outcome))
+        self.serves(OLD)
 
 
 class TestFull(MachineCase):
