@@ -33,9 +33,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
 
     for name, (function, help, arguments) in _COMMANDS.items():
         parser = which.add_parser(name, help=help, description=help)
-        parser.set_defaults(release=function)
+        parser.set_defaults(release=_alone(function)
+                            if name in _CHANGING else function)
         for each in arguments:
             _ARGUMENTS[each](parser)
+
+
+def _alone(function: Function) -> Function:
+    """Return what does the same while nobody else changes the folder."""
+    def run(arguments: argparse.Namespace) -> int:
+        with _repository(arguments).locked():
+            return function(arguments)
+    return run
 
 
 def _path(name: str, help: str) -> Callable[
@@ -76,6 +85,10 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], object]] = {
     'key': lambda parser: parser.add_argument(
         '--key', type=Path, action='append', required=True, metavar='PATH',
         help='A private key; may be given again.'),
+    'renew': lambda parser: parser.add_argument(
+        '--renew', action='store_true',
+        help='Only have snapshot and timestamp hold for longer, and leave '
+             'drafts alone: for a timer.'),
     'warn': lambda parser: parser.add_argument(
         '--warn-days', type=int, default=7, metavar='DAYS',
         help='Exit with 3 if something expires within so many days '
@@ -202,9 +215,9 @@ def _tell_drafts(arguments: argparse.Namespace) -> int:
 
 def run_publish(arguments: argparse.Namespace) -> int:
     """Publish what was signed."""
-    version = publish.publish(
-        _repository(arguments), [keys.load(path) for path in arguments.key],
-        _now())
+    act = publish.renew if arguments.renew else publish.publish
+    version = act(_repository(arguments),
+                  [keys.load(path) for path in arguments.key], _now())
     output.say(f'published, as version {version}')
     return 0
 
@@ -266,9 +279,12 @@ _COMMANDS: dict[str, tuple[Function, str, tuple[str, ...]]] = {
              ('repository', 'key')),
     'publish': (run_publish, 'Publish what was signed; with nothing to '
                              'publish, have snapshot and timestamp hold for '
-                             'longer.', ('repository', 'key')),
+                             'longer.', ('repository', 'key', 'renew')),
     'status': (run_status, 'Show who signed what, and how long it holds.',
                ('repository', 'warn', 'format')),
     'rehearse': (run_rehearse, 'Rehearse it all, with keys and a repository '
                                'that are thrown away.', ('keep',)),
 }
+#: Those that change a repository, each at a time.
+_CHANGING = ('init', 'add', 'revoke', 'floor', 'rotate', 'renew', 'sign',
+             'publish')

@@ -111,18 +111,49 @@ def publish(repository: Repository, signers: Iterable[Signer],
     :param signers: with the keys of snapshot and timestamp
     :returns: the version of ``timestamp.json``
     :raises easystack_image.exceptions.NotSigned: if signatures are lacking
+    :raises easystack_image.exceptions.InvalidRelease: if a draft does not
+        follow what is published
     """
+    _check(repository)
+    changed = {role: repository.latest(role) for role in repository.drafts()}
+    root = repository.latest(repositories.ROOT).signed
+    version = _publish(repository, changed, root, signers, now)
+    repository.discard()
+    return version
+
+
+def renew(repository: Repository, signers: Iterable[Signer],
+          now: datetime.datetime) -> int:
+    """Have snapshot and timestamp hold for longer; leave drafts alone.
+
+    For a timer: it must neither be stopped by a draft that is being signed,
+    nor publish one because the last signature came.
+
+    :param signers: with the keys of snapshot and timestamp
+    :returns: the version of ``timestamp.json``
+    :raises easystack_image.exceptions.NotSigned: if signatures are lacking
+    :raises easystack_image.exceptions.InvalidRelease: if nothing is published
+    """
+    root = repository.published(repositories.ROOT)
+    if root is None or repository.published(
+            repositories.TIMESTAMP) is None:
+        raise exceptions.InvalidRelease(
+            f'{repository.root} has published nothing yet')
+    return _publish(repository, {}, root.signed, signers, now)
+
+
+def _publish(repository: Repository, changed: dict[str, Metadata[Any]],
+             root: Any, signers: Iterable[Signer], now: datetime.datetime,
+             ) -> int:
     keys = {signer.public_key.keyid: signer for signer in signers}
-    _check(repository, keys)
+    _check_keys(root, keys)
     snapshot = repository.published(repositories.SNAPSHOT) or Metadata(
         Snapshot())
     timestamp = repository.published(repositories.TIMESTAMP) or Metadata(
         Timestamp())
-    root = repository.latest(repositories.ROOT).signed
-    changed = {role: repository.latest(role) for role in repository.drafts()
-               if role != repositories.ROOT}
     for role, metadata in changed.items():
-        snapshot.signed.meta[f'{role}.json'] = _described(metadata)
+        if role != repositories.ROOT:
+            snapshot.signed.meta[f'{role}.json'] = _described(metadata)
     _renew(repository, repositories.SNAPSHOT, snapshot, root, keys, now)
     timestamp.signed.snapshot_meta = _described(snapshot)
     _renew(repository, repositories.TIMESTAMP, timestamp, root, keys, now)
@@ -132,16 +163,31 @@ def publish(repository: Repository, signers: Iterable[Signer],
     return version
 
 
-def _check(repository: Repository, keys: dict[str, Signer]) -> None:
-    """Raise unless the signatures suffice."""
+def _check(repository: Repository) -> None:
+    """Raise unless the drafts follow what is published, and are signed."""
     for state in states(repository):
-        if state.draft and state.signed < state.threshold:
+        if not state.draft:
+            continue
+        draft = repository.latest(state.role)
+        before = repository.published(state.role)
+        # The same once more: it was cut short when it had nearly published.
+        if state.version != (before.signed.version + 1 if before else 1) and (
+                before is None or draft.to_bytes() != before.to_bytes()):
+            raise exceptions.InvalidRelease(
+                f'the draft of {state.role} is version {state.version}, and '
+                f'version {before.signed.version if before else 0} is '
+                'published: it was not made from that. Remove '
+                f'{repository.staged / state.role}.json, and make it anew')
+        if state.signed < state.threshold:
             raise exceptions.NotSigned(
                 f'{state.role} is signed by {state.signed} of the '
                 f'{state.threshold} keys that it takes: have others run '
                 '"release sign"')
+
+
+def _check_keys(root: Any, keys: dict[str, Signer]) -> None:
     for role in repositories.ONLINE:
-        held = _delegator(repository, role).get_delegated_role(role)
+        held = root.get_delegated_role(role)
         found = len(set(held.keyids).intersection(keys))
         if found < held.threshold:
             raise exceptions.NotSigned(
@@ -168,19 +214,16 @@ def _renew(repository: Repository, role: str, metadata: Metadata[Any],
 
 def _write(repository: Repository, changed: dict[str, Metadata[Any]],
            timestamp: Metadata[Any]) -> None:
+    """Write files; the root is the first of those that changed."""
     staged = repository.staged / 'targets'
-    for path in sorted(staged.rglob('*')):
+    for path in sorted(staged.rglob('*')) if len(changed) > 1 else ():
         target = repository.targets / path.relative_to(staged)
         if path.is_file() and not target.exists():
             repository.link(path, target)
-    root = repository.draft(repositories.ROOT)
     # A client needs the root before anything that its new keys signed.
-    ordered = [*([(repositories.ROOT, root)] if root else []),
-               *changed.items()]
-    for role, metadata in ordered:
+    for role, metadata in changed.items():
         repository.write(repository.metadata /
                          f'{metadata.signed.version}.{role}.json',
                          metadata.to_bytes())
     repository.write(repository.metadata / 'timestamp.json',
                      timestamp.to_bytes())
-    repository.discard()

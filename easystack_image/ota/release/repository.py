@@ -8,6 +8,7 @@
                             and CHANNEL/SHA256.easystack-image-VERSION.tar
     DIR/staged/             ROLE.json and targets/..., not yet published
     DIR/expiry.json         for how many days each role's signatures hold
+    DIR/lock                held by whoever changes anything
 
 ``public`` is what a web server or a USB stick gets, as it is.  The roles are
 those of the TUF specification (https://theupdateframework.github.io); the
@@ -62,6 +63,21 @@ class Repository:
         self.metadata = root / 'public' / 'metadata'
         self.targets = root / 'public' / 'targets'
         self.staged = root / 'staged'
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Have the folder to ourselves; wait for others that change it.
+
+        :raises OSError: if it cannot be made
+        """
+        self._make(self.root)
+        fd = os.open(self.root / 'lock', os.O_RDWR | os.O_CREAT
+                     | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            with fsio.locked(fd):
+                yield
+        finally:
+            os.close(fd)
 
     def published(self, role: str) -> Metadata[Any] | None:
         """Return what is published of a role, or None.

@@ -117,6 +117,9 @@ class CommandTest(base.Case):
         said = self.release('status', self.repository, code=3)
         self.assertIn('signed again soon: timestamp', said)
         self.release('status', self.repository, '--warn-days=1')
+        self.release('renew', self.repository, 'stable')
+        self.release('publish', self.repository, '--key=online', '--renew')
+        self.assertTrue((self.repository / 'staged/stable.json').exists())
 
     def test_wrong_use(self) -> None:
         for arguments in (('init', 'x'), ('init', 'x', '--role=root'),
@@ -424,6 +427,69 @@ class CeremonyTest(base.SiteCase):
         self.mine._publish()
         self.assertEqual('1.1.0', self.client().check().next.version)
         self.assertEqual([], list(self.mine.repository.drafts()))
+
+    def renew(self) -> int:
+        return publish.renew(self.mine.repository, [
+            keys.load(self.mine._keys[role][0])
+            for role in repositories.ONLINE], base.now())
+
+    def test_a_timer_leaves_drafts_alone(self) -> None:
+        """Half signed or ready, whatever they are of."""
+        self.mine.add('1.1.0', 2)
+        publish.sign(self.mine.repository, self.mine.signers('stable', 1))
+        before = self.mine.repository.published('timestamp').signed.version
+        self.assertEqual(before + 1, self.renew())
+        publish.sign(self.mine.repository, self.mine.signers('stable', 2))
+        self.assertEqual(before + 2, self.renew())
+        self.assertEqual('1.0.0', self.client().check().next.version)
+        # New keys of its own count when they are published.
+        ceremony.rotate(self.mine.repository, {
+            'timestamp': self.mine._holders('root')}, base.now())
+        self.assertEqual(before + 3, self.renew())
+        self.assertEqual('1.0.0', self.client().check().next.version)
+        self.assertEqual(['root', 'stable'],
+                         list(self.mine.repository.drafts()))
+        (self.mine.repository.staged / 'root.json').unlink()
+        self.mine._publish()
+        self.assertEqual('1.1.0', self.client().check().next.version)
+
+    def test_a_timer_before_all(self) -> None:
+        new = repositories.Repository(self.root / 'new')
+        self.assertRaises(exceptions.InvalidRelease, publish.renew, new, [],
+                          base.now())
+
+    def test_an_old_draft(self) -> None:
+        """What is published can be had by all, with its signatures."""
+        for version in ('1.1.0', '1.2.0'):
+            self.mine.add(version, int(version[2]) + 1)
+            self.mine.sign_and_publish(['stable'])
+        staged = self.mine.repository.staged
+        for role, number in (('stable', 2), ('root', 1)):
+            if role == 'root':
+                ceremony.renew(self.mine.repository, [role], base.now())
+                self.mine.sign_and_publish([role])
+            staged.mkdir()
+            shutil.copyfile(self.mine.repository.metadata /
+                            f'{number}.{role}.json', staged / f'{role}.json')
+            error = self.assertRaises(exceptions.InvalidRelease,
+                                      self.mine._publish)
+            self.assertIn(f'{role} is version {number}, and version',
+                          str(error))
+            shutil.rmtree(staged)
+        self.assertEqual('1.2.0', self.client().check().next.version)
+
+    def test_one_after_another(self) -> None:
+        self.mine.add('1.1.0', 2)
+        command = [base.COMMAND, 'release', 'sign', self.mine.repository.root,
+                   '--key', self.mine._keys['stable'][0]]
+        with self.mine.repository.locked():
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            self.assertRaises(subprocess.TimeoutExpired, process.wait, 3)
+            self.assertEqual(0, self.states()['stable'].signed)
+        self.assertEqual(0, process.wait(60))
+        self.assertEqual(1, self.states()['stable'].signed)
 
     def test_the_same_release_twice(self) -> None:
         other = self.archive('1.0.0', 1, minimum=0, database=['expand'])
