@@ -46,6 +46,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
              'Show what serves, and how far an upgrade is.')):
         parser = commands.add_parser(name, help=help, description=help)
         parser.set_defaults(run=function)
+        if name != 'status':
+            _add_force(parser)
         output.add_format(parser)
 
 
@@ -69,6 +71,10 @@ def _add_order(parser: argparse.ArgumentParser) -> None:
         '--drain-timeout', type=_seconds, metavar='SECONDS',
         dest='drain_seconds',
         help='Instead of drain_timeout in the configuration.')
+    _add_force(parser)
+
+
+def _add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--force', action='append', default=[], metavar='HOOK',
         help='Go on although this hook fails, if it can be overridden. May '
@@ -105,7 +111,7 @@ def run_begin(arguments: argparse.Namespace,
 def run_rollback(arguments: argparse.Namespace,
                  found: settings.Settings) -> int:
     """Go back."""
-    result = returning.roll_back(_tools(found))
+    result = returning.roll_back(_tools(found), arguments.force)
     _show(arguments, result, '')
     wanted = {Outcome.COMMITTED} if result.kind is Kind.ROLLBACK else {
         Outcome.ROLLED_BACK, Outcome.ABANDONED}
@@ -115,7 +121,7 @@ def run_rollback(arguments: argparse.Namespace,
 def run_resume(arguments: argparse.Namespace,
                found: settings.Settings) -> int:
     """Go on."""
-    return _show(arguments, machine.resume(_tools(found)),
+    return _show(arguments, machine.resume(_tools(found), arguments.force),
                  'there is nothing to go on with')
 
 

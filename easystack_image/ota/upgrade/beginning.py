@@ -13,7 +13,9 @@ from easystack_image.ota.client import offers
 from easystack_image.ota.client import updater
 from easystack_image.ota.journal import journal as journals
 from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
+from easystack_image.ota.journal.records import Upgrade
 from easystack_image.ota.release import archive as archives
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.slots import slots as slots_module
@@ -63,15 +65,22 @@ def begin(tools: tools_module.Tools, order: Order,
         neither be done nor be rolled back
     """
     with tools.writer() as writer:
-        _refuse_unfinished(writer)
+        unfinished = writer.unfinished
+        if unfinished and not works.irrevocable(unfinished):
+            raise _did_not_end(unfinished)
         current = tools.slots.current()
         _check_kind(order.kind, current)
         installed = current.release if current else None
         chosen = _choose(tools, order, installed, progress)
+        if unfinished and (chosen is None or (
+                chosen[0].version == unfinished.target)):
+            raise _did_not_end(unfinished)
         if chosen is None:
             return None
         release, path = chosen
         _check_release(release, installed)
+        if unfinished:
+            _supersede(tools, writer, release)
         upgrade = writer.open(
             order.kind, installed.version if installed else None,
             release.version, **order.options(tools), archive=path and str(
@@ -81,12 +90,31 @@ def begin(tools: tools_module.Tools, order: Order,
                                order.until).run()
 
 
-def _refuse_unfinished(writer: journals.Writer) -> None:
+def _did_not_end(upgrade: Upgrade) -> exceptions.JournalError:
+    what = ('or install a release that mends it' if works.irrevocable(
+        upgrade) else 'or "rollback", first')
+    return exceptions.JournalError(
+        f'the {upgrade.kind} to {upgrade.target} did not end: "resume" it, '
+        f'{what}')
+
+
+def _supersede(tools: tools_module.Tools, writer: journals.Writer,
+               release: declarations.Declaration) -> None:
+    """End an upgrade that can neither go on nor back, in favour of another.
+
+    It has contracted the database, or has begun to: its release serves, alone.
+    """
     upgrade = writer.unfinished
-    if upgrade is not None:
+    current = tools.slots.current()
+    if upgrade is None or current is None or (
+            current.release.version != upgrade.target):
         raise exceptions.JournalError(
-            f'the {upgrade.kind} to {upgrade.target} did not end: "resume" '
-            'it, or "rollback", first')
+            'what did not end is not what is in use any more: "resume" it')
+    tools.say(f'the {upgrade.kind} to {upgrade.target}, which did not end, '
+              f'is superseded by {release}')
+    tools.patiently(lambda: memories.raise_floor(
+        tools.home, current.release.number))
+    writer.close(Outcome.COMMITTED, superseded_by=release.version)
 
 
 def _check_kind(kind: Kind, current: slots_module.Slot | None) -> None:

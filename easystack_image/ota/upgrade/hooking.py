@@ -68,6 +68,6 @@ class Hooks:
             state_directory=work.settings.state_directory,
             slots_directory=work.settings.slots_directory,
             phases=tuple(map(str, work.phases)) if release else (),
-            forced=tuple(work.options.get('forced', ())),
+            forced=work.forced,
             archive_bytes=work.options.get('archive_bytes', 0),
             reason=reason)

@@ -7,7 +7,7 @@ goes back (:func:`roll_back`).  Once it goes back, it goes back to the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import contextlib
 import dataclasses
 import time
@@ -136,7 +136,8 @@ class Machine:
         work, hooks = self._work, self._hooks
         work.tools.pause(0)
         began = time.monotonic()
-        work.writer.begin(step)
+        work.writer.begin(step, **(
+            {'forced': list(work.forced_now)} if work.forced_now else {}))
         hooks.run(hooks_base.Point.before(step), step)
         details = _STEPS[step](work)
         hooks.run(hooks_base.Point.at(step), step)
@@ -171,15 +172,18 @@ def result(upgrade: Upgrade) -> Result:
                   upgrade.target, upgrade.outcome, reason)
 
 
-def resume(tools: tools_module.Tools) -> Result | None:
+def resume(tools: tools_module.Tools,
+           forced: Sequence[str] = ()) -> Result | None:
     """Go on with what did not end; None if there is nothing.
 
+    :param forced: hooks whose failure the operator overrides from now on
     :raises easystack_image.exceptions.OtaError: see :meth:`Machine.run`
     """
     with tools.writer() as writer:
         if writer.unfinished is None:
             return None
-        return Machine(works.Work(tools, writer, writer.unfinished)).run()
+        return Machine(works.Work(tools, writer, writer.unfinished,
+                                  forced)).run()
 
 
 def _failure(upgrade: Upgrade) -> str:

@@ -28,12 +28,14 @@ _REASON = 'the operator asked for it'
 _PACE = 0.05
 
 
-def roll_back(tools: tools_module.Tools) -> machine.Result:
+def roll_back(tools: tools_module.Tools,
+              forced: Sequence[str] = ()) -> machine.Result:
     """Go back.
 
     A process that upgrades at this moment is asked to do it, and waited for.
     One that goes back already is waited for only.
 
+    :param forced: hooks whose failure the operator overrides
     :raises easystack_image.exceptions.OtaError: if there is no way back
     """
     meant: int | None = None
@@ -45,7 +47,7 @@ def roll_back(tools: tools_module.Tools) -> machine.Result:
                 meant = _ask(tools, meant)
                 time.sleep(_PACE)
                 continue
-            return _roll_back(tools, writer, meant or 0)
+            return _roll_back(tools, writer, meant or 0, forced)
 
 
 def _ask(tools: tools_module.Tools, meant: int | None) -> int:
@@ -73,7 +75,7 @@ def _ask(tools: tools_module.Tools, meant: int | None) -> int:
 
 
 def _roll_back(tools: tools_module.Tools, writer: journals.Writer,
-               meant: int) -> machine.Result:
+               meant: int, forced: Sequence[str]) -> machine.Result:
     if meant:
         ended = writer.upgrades[meant - 1]
         if ended.outcome in (Outcome.ROLLED_BACK, Outcome.ABANDONED) or (
@@ -81,11 +83,11 @@ def _roll_back(tools: tools_module.Tools, writer: journals.Writer,
             return machine.result(ended)
     upgrade = writer.unfinished
     if upgrade is not None and upgrade.kind is not Kind.ROLLBACK:
-        return machine.Machine(works.Work(tools, writer, upgrade)).roll_back(
-            _REASON)
+        return machine.Machine(works.Work(
+            tools, writer, upgrade, forced)).roll_back(_REASON)
     if upgrade is None:
         upgrade = _open(tools, writer)
-    return machine.Machine(works.Work(tools, writer, upgrade)).run()
+    return machine.Machine(works.Work(tools, writer, upgrade, forced)).run()
 
 
 def _open(tools: tools_module.Tools, writer: journals.Writer) -> Upgrade:

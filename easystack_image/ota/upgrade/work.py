@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import time
 from typing import Any
@@ -25,15 +25,17 @@ class Work:
     :param tools: what it works with
     :param writer: of the journal
     :param upgrade: what the journal has of it
+    :param forced: hooks whose failure the operator overrides from now on
     """
 
     def __init__(self, tools: tools_module.Tools, writer: journals.Writer,
-                 upgrade: Upgrade) -> None:
+                 upgrade: Upgrade, forced: Sequence[str] = ()) -> None:
         # Who goes back already does what is wanted.
         self.tools = dataclasses.replace(
             tools, heedful=upgrade.kind is not Kind.ROLLBACK)
         self.writer = writer
         self.upgrade = upgrade
+        self.forced_now = tuple(forced)
         self.settings = tools.settings
         self.slots = tools.slots
         self.say = tools.say
@@ -42,6 +44,11 @@ class Work:
     def options(self) -> Mapping[str, Any]:
         """What the operator asked for when it was begun."""
         return self.upgrade.records[0].details
+
+    @property
+    def forced(self) -> tuple[str, ...]:
+        """The hooks whose failure does not count."""
+        return (*self.options.get('forced', ()), *self.forced_now)
 
     @property
     def rolling_back(self) -> bool:

@@ -22,10 +22,14 @@ from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.cmd.ota import output
 from easystack_image.ota.client import memory as memories
+from easystack_image.ota.client import offers
+from easystack_image.ota.client import updater
 from easystack_image.ota.journal.records import Event
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.upgrade import beginning
 from easystack_image.ota.upgrade import canary
 from easystack_image.ota.upgrade import machine
 from easystack_image.ota.upgrade import plans
@@ -41,6 +45,21 @@ SOME = 7
 #: What an upgrade changes, besides the pointer.
 CHANGING = ('state', 'run', 'opt/generations')
 OLD, NEW, CONTRACTING = '1.0.0', '2.0.0', '3.0.0'
+
+
+class Channel:
+    """A channel, as a client sees it, that offers some releases."""
+
+    def __init__(self, releases: list[declarations.Declaration],
+                 settings: object,
+                 installed: declarations.Declaration | None) -> None:
+        self._offers = [offers.Offer(each) for each in reversed(releases)]
+        self._installed = installed
+
+    def check(self) -> updater.Status:
+        return updater.Status('stable', self._installed, self._offers,
+                              offers.choose(self._offers, None,
+                                            self._installed), '')
 
 
 class MachineCase(base.Case):
@@ -76,6 +95,19 @@ class MachineCase(base.Case):
                 **{'soak': 0, 'drain_timeout': 0.01, **options})
             return machine.Machine(works.Work(tools, writer, upgrade),
                                    until).run()
+
+    def order(self, version: str | None = None,
+              kind: Kind = Kind.UPGRADE, **others: Any,
+              ) -> machine.Result | None:
+        """Do what an operator orders, of what there are slots of."""
+        tools = self.world.tools()
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.client.updater.Client',
+            functools.partial(Channel, [slot.release
+                                        for slot in tools.slots.all()])))
+        return beginning.begin(tools, beginning.Order(
+            kind, version, soak=0, drain_timeout=0.01, **others),
+            lambda done, size: None)
 
     def resume(self) -> machine.Result | None:
         return machine.resume(self.world.tools())
@@ -427,6 +459,49 @@ class TestContract(MachineCase):
         path.unlink()
         self.assertIs(Outcome.COMMITTED, self.resume().outcome)
         self.serves(CONTRACTING)
+
+    def stop_there(self) -> None:
+        """Have a hook keep failing when it contracts."""
+        self.hook('at-contract', 1)
+        self.assertRaises(exceptions.HookFailed, self.begin, CONTRACTING)
+
+    def test_forced(self) -> None:
+        self.stop_there()
+        result = machine.resume(self.world.tools(), [
+            'at-contract/ours'])
+        self.assertIs(Outcome.COMMITTED, result.outcome)
+        self.serves(CONTRACTING)
+        last = self.world.tools().journal.history()[-1]
+        self.assertEqual(['at-contract/ours'], last.details(Step.CONTRACT)['forced'])
+
+    def test_superseded(self) -> None:
+        """By a release that mends it, and by nothing else."""
+        self.stop_there()
+        for version in (None, CONTRACTING):
+            error = self.assertRaises(exceptions.JournalError, self.order,
+                                      version)
+            self.assertIn('did not end', str(error))
+        self.world.make_slot('4.0.0', 4, ['expand', 'contract'])
+        (self.root / 'hooks/at-contract/ours').unlink()
+        result = self.order()
+        self.assertEqual((CONTRACTING, Outcome.COMMITTED),
+                         (result.origin, result.outcome))
+        self.serves('4.0.0')
+        before = self.world.tools().journal.history()[-2]
+        self.assertIs(Outcome.COMMITTED, before.outcome)
+        self.assertEqual('4.0.0', before.records[-1].details[
+            'superseded_by'])
+
+    def test_superseded_in_vain(self) -> None:
+        """There is no way back behind the one that contracted."""
+        self.stop_there()
+        self.world.make_slot('4.0.0', 4)
+        self.canary_fails = 'other bytes'
+        self.assertIs(Outcome.ROLLED_BACK, self.order().outcome)
+        self.serves(CONTRACTING)
+        self.assertEqual(3, memories.load(self.world.tools().home).floor)
+        error = self.assertRaises(exceptions.RefusedRelease, self.roll_back)
+        self.assertIn('contracted', str(error))
 
     def test_not_the_last_node(self) -> None:
         nodes = 'http://a http://b'
