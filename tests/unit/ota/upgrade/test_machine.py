@@ -467,12 +467,12 @@ class TestContract(MachineCase):
 
     def test_forced(self) -> None:
         self.stop_there()
-        result = machine.resume(self.world.tools(), [
-            'at-contract/ours'])
+        result = machine.resume(self.world.tools(), ['at-contract/ours'])
         self.assertIs(Outcome.COMMITTED, result.outcome)
         self.serves(CONTRACTING)
         last = self.world.tools().journal.history()[-1]
-        self.assertEqual(['at-contract/ours'], last.details(Step.CONTRACT)['forced'])
+        self.assertEqual(['at-contract/ours'],
+                         last.details(Step.CONTRACT)['forced'])
 
     def test_superseded(self) -> None:
         """By a release that mends it, and by nothing else."""
