@@ -80,6 +80,10 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], object]] = {
         'number', type=int, metavar='NUMBER'),
     'reason': lambda parser: parser.add_argument(
         '--reason', required=True, help='Is told to operators.'),
+    'force': lambda parser: parser.add_argument(
+        '--force', action='store_true',
+        help='Do it although no release has the number, or none is left; it '
+             'cannot be undone.'),
     'roles': lambda parser: parser.add_argument(
         'roles', nargs='+', choices=repositories.OFFLINE, metavar='ROLE'),
     'key': lambda parser: parser.add_argument(
@@ -163,15 +167,18 @@ def run_add(arguments: argparse.Namespace) -> int:
 
 def run_revoke(arguments: argparse.Namespace) -> int:
     """Revoke releases."""
-    channels.revoke(_repository(arguments), arguments.channel,
-                    arguments.numbers, arguments.reason, _now())
+    for channel in channels.revoke(
+            _repository(arguments), arguments.channel, arguments.numbers,
+            arguments.reason, _now(), arguments.force):
+        output.say(f'{channel} still offers what was revoked in '
+                   f'{arguments.channel}: revoke it there, too')
     return _tell_drafts(arguments)
 
 
 def run_floor(arguments: argparse.Namespace) -> int:
     """Raise the floor of a channel."""
     channels.raise_floor(_repository(arguments), arguments.channel,
-                         arguments.number, _now())
+                         arguments.number, _now(), arguments.force)
     return _tell_drafts(arguments)
 
 
@@ -266,10 +273,10 @@ _COMMANDS: dict[str, tuple[Function, str, tuple[str, ...]]] = {
             ('repository', 'archive', 'channel')),
     'revoke': (run_revoke, 'Have nobody install releases any more, to be '
                            'signed.',
-               ('repository', 'numbers', 'channel', 'reason')),
+               ('repository', 'numbers', 'channel', 'reason', 'force')),
     'floor': (run_floor, 'Have nobody install releases below a number any '
                          'more, to be signed.',
-              ('repository', 'number', 'channel')),
+              ('repository', 'number', 'channel', 'force')),
     'rotate': (run_rotate, 'Give roles other keys, to be signed.',
                ('repository', 'role')),
     'renew': (run_renew, 'Sign roles once more, to hold for longer.',

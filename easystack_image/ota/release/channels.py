@@ -5,7 +5,7 @@ These make drafts, as :mod:`easystack_image.ota.release.ceremony` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
 import dataclasses
 import datetime
 from pathlib import Path
@@ -32,15 +32,10 @@ def add(repository: Repository, channel: str, path: Path,
     """
     declaration = archive.inspect(path)
     draft, index = read(repository, channel)
-    same = [each for each in index.releases if declaration.number ==
-            each.number or declaration.version == each.version]
-    if same and same != [declaration]:
-        raise exceptions.InvalidRelease(
-            f'{channel} has release {same[0]} already; {path} is another: '
-            'give it a version and a number of its own')
-    if declaration.number in index.all_revoked():
-        raise exceptions.InvalidRelease(
-            f'release {declaration} is revoked in {channel}')
+    # Clients know releases, floor and what is revoked by numbers, whatever
+    # channel they came from.
+    for name, other in _all(repository):
+        _check_unique(name, other, declaration, path)
     target = TargetFile.from_file(f'{channel}/{declaration.archive}',
                                   str(path), ['sha256'])
     draft.signed.targets[target.path] = target
@@ -51,6 +46,24 @@ def add(repository: Repository, channel: str, path: Path,
     return declaration
 
 
+def _all(repository: Repository) -> Iterator[tuple[str, indexes.Index]]:
+    for channel in indexes.CHANNELS:
+        yield channel, read(repository, channel)[1]
+
+
+def _check_unique(channel: str, index: indexes.Index,
+                  declaration: declarations.Declaration, path: Path) -> None:
+    same = [each for each in index.releases if declaration.number ==
+            each.number or declaration.version == each.version]
+    if same and same != [declaration]:
+        raise exceptions.InvalidRelease(
+            f'{channel} has release {same[0]} already; {path} is another: '
+            'give it a version and a number of its own')
+    if declaration.number in index.all_revoked():
+        raise exceptions.InvalidRelease(
+            f'release {declaration} is revoked in {channel}')
+
+
 def _with(index: indexes.Index, declaration: declarations.Declaration,
           ) -> indexes.Index:
     releases = {each.number: each for each in index.releases}
@@ -59,30 +72,53 @@ def _with(index: indexes.Index, declaration: declarations.Declaration,
         releases[number] for number in sorted(releases)))
 
 
-def revoke(repository: Repository, channel: str, numbers: Iterable[int],
-           reason: str, now: datetime.datetime) -> None:
+def revoke(repository: Repository, channel: str, numbers: Collection[int],
+           reason: str, now: datetime.datetime, force: bool = False,
+           ) -> list[str]:
     """Have nobody install some releases any more.
 
     :param reason: told to whoever asks for one of them
+    :param force: whether numbers that no channel has may be revoked
+    :returns: the other channels that still offer some of them
+    :raises easystack_image.exceptions.InvalidRelease: for a number that no
+        channel has: there is no way back, if a later release gets it
     """
     draft, index = read(repository, channel)
+    offered = {name: {each.number for each in other.releases}
+               for name, other in _all(repository)}
+    unknown = sorted(set(numbers).difference(*offered.values()))
+    if unknown and not force:
+        raise exceptions.InvalidRelease(
+            f'no channel has a release with number {unknown[0]}. Revoking '
+            'cannot be undone, and would hit a later release that gets it; '
+            '--force does it')
     revoked = dict(index.revoked)
     revoked.update(dict.fromkeys(numbers, reason))
     _stage(repository, draft, dataclasses.replace(
         index, revoked=revoked), now)
+    return [name for name, other in _all(repository) if name != channel and
+            offered[name].intersection(numbers).difference(
+                other.all_revoked())]
 
 
 def raise_floor(repository: Repository, channel: str, number: int,
-                now: datetime.datetime) -> None:
+                now: datetime.datetime, force: bool = False) -> None:
     """Have nobody install releases below a number any more.
 
-    :raises easystack_image.exceptions.InvalidRelease: if it was higher
+    :param force: whether nothing may be left to be installed
+    :raises easystack_image.exceptions.InvalidRelease: if it was higher, or
+        nothing would be left: there is no way back
     """
     draft, index = read(repository, channel)
     if number < index.floor:
         raise exceptions.InvalidRelease(
             f'the floor of {channel} is {index.floor}; it is never lowered')
-    _stage(repository, draft, dataclasses.replace(index, floor=number), now)
+    raised = dataclasses.replace(index, floor=number)
+    if not raised.installable() and not force:
+        raise exceptions.InvalidRelease(
+            f'{channel} has no release from number {number} on that may be '
+            'installed. A floor is never lowered; --force does it')
+    _stage(repository, draft, raised, now)
 
 
 def _stage(repository: Repository, draft: Metadata[Any],

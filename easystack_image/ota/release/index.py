@@ -52,6 +52,12 @@ class Index:
                  for number in release.revokes}
         return {**found, **self.revoked}
 
+    def installable(self) -> list[declarations.Declaration]:
+        """Return the releases that somebody may still install."""
+        revoked = self.all_revoked()
+        return [each for each in self.releases if each.number >= self.floor
+                and each.number not in revoked]
+
     def dump(self) -> bytes:
         """Return it as JSON; always the same bytes."""
         return json.dumps({

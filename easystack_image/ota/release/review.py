@@ -125,6 +125,10 @@ def _differences(index: indexes.Index, old: indexes.Index) -> Iterator[str]:
     for number, reason in sorted(old.all_revoked().items()):
         if number not in revoked:
             yield f'NO LONGER has number {number} revoked: {reason}'
+    left = index.installable()
+    yield (f'leaves {len(left)} releases that may be installed, the newest '
+           f'is {left[-1]}' if left else
+           'leaves NOTHING that may be installed')
     made = datetime.datetime.fromtimestamp(index.made, datetime.UTC)
     yield f'says that it was made at {made:%Y-%m-%d %H:%M:%S} UTC'
 

@@ -228,7 +228,7 @@ class CeremonyTest(base.SiteCase):
                         base.now())
         path, = (self.mine.repository.staged / 'targets/stable').glob(
             '*1.1.0.tar')
-        validity, *changes, made = review.changes(self.mine.repository,
+        validity, *changes, left, made = review.changes(self.mine.repository,
                                                   'stable')
         self.assertEqual(
             ['offers stable/easystack-image-1.1.0.tar with SHA-256 '
@@ -237,6 +237,8 @@ class CeremonyTest(base.SiteCase):
         until = base.now() + datetime.timedelta(days=180)
         self.assertEqual('is version 3, and holds until '
                          f'{until:%Y-%m-%d}', validity)
+        self.assertEqual('leaves 1 releases that may be installed, the '
+                         'newest is 1.1.0 (number 2)', left)
         self.assertIn(f'made at {base.now():%Y-%m-%d}', made)
 
     def test_drafts_that_were_tampered_with(self) -> None:
@@ -363,7 +365,7 @@ class CeremonyTest(base.SiteCase):
         ceremony.put_index(self.mine.repository, draft, indexes.Index(
             'stable', releases=index.releases), base.now())
         self.mine.repository.stage('stable', draft, base.now())
-        _, *changes, _ = review.changes(self.mine.repository, 'stable')
+        _, *changes, _, _ = review.changes(self.mine.repository, 'stable')
         self.assertEqual(['LOWERS the floor from 1 to 0',
                           'NO LONGER has number 1 revoked: why'], changes)
 
@@ -386,6 +388,51 @@ class CeremonyTest(base.SiteCase):
             exceptions.InvalidRelease, review.changes, self.mine.repository,
             'stable')
         self.assertIn('is not the file that stable names', str(error))
+
+    def test_typing_errors_that_could_not_be_undone(self) -> None:
+        site, now = self.mine.repository, base.now()
+        for number in (2, 9000):
+            error = self.assertRaises(
+                exceptions.InvalidRelease, channels.raise_floor, site,
+                'stable', number, now)
+            self.assertIn(f'no release from number {number} on', str(error))
+        error = self.assertRaises(
+            exceptions.InvalidRelease, channels.revoke, site, 'stable',
+            [1, 77777], 'why', now)
+        self.assertIn('number 77777', str(error))
+        self.assertEqual([], list(site.drafts()))
+        channels.revoke(site, 'stable', [1], 'why', now)
+        self.assertRaises(exceptions.InvalidRelease, channels.raise_floor,
+                          site, 'stable', 1, now)
+        self.assertIn('leaves NOTHING that may be installed',
+                      review.changes(site, 'stable'))
+        channels.raise_floor(site, 'stable', 9000, now, force=True)
+        channels.revoke(site, 'stable', [77777], 'why', now, force=True)
+        _, index = channels.read(site, 'stable')
+        self.assertEqual((9000, {1: 'why', 77777: 'why'}),
+                         (index.floor, index.revoked))
+
+    def test_numbers_are_of_all_channels(self) -> None:
+        site, now = self.mine.repository, base.now()
+        for version, number in (('1.1.0', 1), ('1.0.0', 2)):
+            error = self.assertRaises(
+                exceptions.InvalidRelease, channels.add, site, 'candidate',
+                self.archive(version, number), now)
+            self.assertIn('stable has release 1.0.0', str(error))
+        path = self.archive('1.2.0', 3)
+        for channel in ('candidate', 'stable'):
+            channels.add(site, channel, path, now)
+        self.assertEqual(['stable'], channels.revoke(
+            site, 'candidate', [3], 'why', now))
+        self.assertEqual([], channels.revoke(site, 'stable', [3], 'why', now))
+        self.assertEqual([], channels.revoke(site, 'stable', [1], 'why', now))
+        # What is revoked in one does not come back in another.
+        draft, index = channels.read(site, 'stable')
+        channels._stage(site, draft, indexes.Index('stable'), now)
+        error = self.assertRaises(
+            exceptions.InvalidRelease, channels.add, site, 'stable', path,
+            now)
+        self.assertIn('is revoked in candidate', str(error))
 
     def test_who_signs_is_told_of_all_keys(self) -> None:
         ceremony.renew(self.mine.repository, ['root'], base.now())
