@@ -78,7 +78,7 @@ def _add_force(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--force', action='append', default=[], metavar='HOOK',
         help='Go on although this hook fails, if it can be overridden. May '
-             'be given more than once.')
+             'be given more than once. For a rollback, "canary" as well.')
 
 
 def _seconds(text: str) -> float:

@@ -77,6 +77,10 @@ class Slots:
         # Built, and started, at this path: it must not lead over a link.
         return self._home.path.resolve()
 
+    def path(self, version: str) -> Path:
+        """Return where the slot of a release is, or would be."""
+        return self._path / SLOTS / version
+
     def all(self) -> list[Slot]:
         """Return all whole slots, by the numbers of their releases.
 
@@ -102,16 +106,20 @@ class Slots:
 
         :raises easystack_image.exceptions.SlotError: if it is not whole
         """
-        number = self._current_generation()
-        if not number:
+        name = self.current_version()
+        if name is None:
             return None
-        name = self._generations()[number]
         slot = self.get(name)
         if slot is None:
             raise exceptions.SlotError(
                 f'{self._path / CURRENT} leads to {name}, which is not '
                 'whole: install the release anew')
         return slot
+
+    def current_version(self) -> str | None:
+        """Return the version that is in use, whatever its slot is like."""
+        number = self._current_generation()
+        return self._generations()[number] if number else None
 
     def previous(self) -> Slot | None:
         """Return the slot that was in use before, if it is still there."""

@@ -19,22 +19,26 @@ def run(work: works.Work, hooks: hooking.Hooks, reason: str) -> None:
     """Have the origin serve again, and the target leave.
 
     The database stays expanded and migrated, which the origin does not mind.
+    Hooks come afterwards, those before the rollback too: users do not wait
+    for them.
 
     :raises easystack_image.exceptions.OtaError: if the origin does not come
         up; the target is left as it is then
     """
-    _hooks(work, hooks, 'before-rollback', reason)
     serving: list[str] = []
-    paths = [work.target.path] if work.staged else []
-    if work.origin is not None:
-        serving = _serve(work, work.origin.path)
-        paths.append(work.origin.path)
+    # By their paths: a slot that is damaged has to leave as well.
+    paths = [work.slots.path(work.upgrade.target)]
+    if work.upgrade.origin is not None:
+        path = work.slots.path(work.upgrade.origin)
+        serving = _serve(work, path)
+        paths.append(path)
     for path in paths:
         for name in work.fleet.of(path):
             # Whatever its gate says: it may have been about to leave.
             if name not in serving:
                 work.fleet.let_go(name)
     _point_back(work)
+    _hooks(work, hooks, 'before-rollback', reason)
     _hooks(work, hooks, 'after-rollback', reason)
 
 
@@ -43,7 +47,7 @@ def _hooks(work: works.Work, hooks: hooking.Hooks, point: str,
     """Run hooks, none of which can stop this."""
     try:
         hooks.run(hooks_base.Point(point), Step.ROLLBACK, reason)
-    except exceptions.OtaError as error:
+    except (exceptions.EasystackImageError, OSError) as error:
         work.say(f'hooks {point}: {error}')
 
 
@@ -71,9 +75,9 @@ def _serve(work: works.Work, path: Path) -> list[str]:
 
 def _point_back(work: works.Work) -> None:
     """Have a reboot start the origin."""
-    origin = work.origin
-    if work.slots.current() == origin:
+    if work.slots.current_version() == work.upgrade.origin:
         return
+    origin = work.origin
     if origin is None:
         work.tools.patiently(work.slots.deselect)
     else:

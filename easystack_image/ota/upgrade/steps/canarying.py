@@ -5,19 +5,33 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from easystack_image import exceptions
 from easystack_image.ota import settings
+from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.upgrade import canary as canaries
 from easystack_image.ota.upgrade import work as works
+
+#: What --force calls it, for a rollback.
+FORCED = 'canary'
 
 
 def canary(work: works.Work) -> dict[str, Any]:
     """Upload, download, compare and delete through the private socket.
 
-    :raises CanaryFailed: if that does not work
+    :raises CanaryFailed: if that does not work; in a rollback, unless the
+        operator forced it
     """
     # It may have died since, or the machine was started again.
     instance = work.fleet.bring_up(work.new_name, work.target.path)
-    report = canaries.run(
-        instance, canaries.configured(work.settings, work.upgrade.target),
-        work.settings.canary_size * settings.MIB)
+    try:
+        report = canaries.run(
+            instance, canaries.configured(work.settings, work.upgrade.target),
+            work.settings.canary_size * settings.MIB)
+    except exceptions.CanaryFailed as error:
+        # Who goes back may know better: perhaps both releases fail at it.
+        if work.upgrade.kind is not Kind.ROLLBACK or (
+                FORCED not in work.forced):
+            raise
+        work.say(f'canary: {error} (ignored: the operator forced it)')
+        return {'ignored': str(error)}
     return {'report': dataclasses.asdict(report)}

@@ -29,6 +29,7 @@ from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.slots import seal
 from easystack_image.ota.upgrade import beginning
 from easystack_image.ota.upgrade import canary
 from easystack_image.ota.upgrade import machine
@@ -252,6 +253,66 @@ class TestEnds(MachineCase):
         name = f'{slot.release.version}.0'
         self.world.start(name, slot.path)
         self.world.place(name).gate.touch()
+
+
+class TestHurry(MachineCase):
+    """Nothing holds up who goes back."""
+
+    def test_hooks_come_after(self) -> None:
+        """The old release serves, and the new one does not, by then."""
+        seen = self.root / 'seen'
+        gates = f'{self.root}/run/i/*/gate'
+        for when in ('before-rollback', 'after-rollback'):
+            self.hook(when, 1).write_text(
+                f'#!/bin/sh\nls {gates} >> {seen}\nexit 1\n')
+        self.begin(NEW, until=Step.DRAIN)
+        standby, = (name for name in self.world.running
+                    if name.startswith(OLD))
+        self.assertIs(Outcome.ROLLED_BACK, self.roll_back().outcome)
+        gate = str(self.world.place(standby).gate)
+        self.assertEqual([gate, gate], seen.read_text().split())
+        self.serves(OLD)
+
+    def test_hooks_cannot_be_run(self) -> None:
+        self.begin(NEW, until=Step.DRAIN)
+
+        def run(*_: object) -> None:
+            raise OSError(errno.ENOSPC, 'No space left on device')
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.hooks.calls.HookCaller.run', run))
+        self.assertIs(Outcome.ROLLED_BACK, self.roll_back().outcome)
+        self.serves(OLD)
+
+    def test_the_slot_is_damaged(self) -> None:
+        """It has to leave all the same."""
+        self.begin(NEW, until=Step.DRAIN)
+        path = self.root / 'opt/slots' / NEW / seal.NAME
+        path.parent.chmod(0o755)
+        path.unlink()
+        path.write_text('{')
+        self.assertIs(Outcome.ROLLED_BACK, self.roll_back().outcome)
+        self.serves(OLD)
+
+    def test_cold_forced(self) -> None:
+        """A hook that asks for time, and a canary without a store."""
+        self.begin(NEW)
+        self.hook('before-hand-over', 21)
+        self.canary_fails = 'the store is down'
+        tools = self.world.tools()
+        result = returning.roll_back(
+            tools, ['before-hand-over/ours', 'canary'])
+        self.assertEqual((Kind.ROLLBACK, Outcome.COMMITTED),
+                         (result.kind, result.outcome))
+        self.assertTrue([text for text in self.world.said
+                         if 'the store is down' in text])
+        self.serves(OLD)
+
+    def test_no_upgrade_without_canary(self) -> None:
+        self.canary_fails = 'other bytes'
+        result = self.begin(NEW, forced=['canary'])
+        self.assertIs(Outcome.ROLLED_BACK, result.outcome)
+        self.serves(OLD)
 
 
 class TestBoth(MachineCase):
