@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 import configparser
 import dataclasses
+import os
 from pathlib import Path
 import re
 import textwrap
@@ -29,7 +30,8 @@ def _option(default: object, help: str, secret: bool = False,
             **limits: object) -> Any:
     # What may hold a password is not shown by mistake.
     return dataclasses.field(default=default, repr=not secret,
-                             metadata={'help': help, **limits})
+                             metadata={'help': help, 'secret': secret,
+                                       **limits})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ class Settings:
         'to look for in PATH.')
     proxy: str = _option(
         '', 'URL of a proxy for the repository. Default: what http_proxy, '
-        'https_proxy and no_proxy say.')
+        'https_proxy and no_proxy say.', secret=True)
     ca_file: str = _option(
         '', 'Certificates of the authorities to trust, in PEM, instead of '
         'those of the operating system.')
@@ -136,7 +138,8 @@ class Settings:
         'killed afterwards, and has failed.', min=1.0, max=604800.0)
     notify_url: str = _option(
         '', 'A URL (https or http) that is told in a POST, as JSON, when an '
-        'upgrade begins, serves, and ends. Default: only syslog is told.')
+        'upgrade begins, serves, and ends. Default: only syslog is told.',
+        secret=True)
     canary_credentials: str = _option(
         '', 'A file that only its owner may read, with what Keystone wants '
         'to know of the user that tries a new release, see the '
@@ -242,10 +245,16 @@ def read(path: Path, **given: Any) -> Settings:
                                        default_section='')
     try:
         with path.open(encoding='utf-8') as file:
+            mode = os.fstat(file.fileno()).st_mode
             parser.read_file(file)
     except (OSError, UnicodeError, configparser.Error) as error:
         raise exceptions.ConfigurationError(
-            f'{path} cannot be read: {error}') from None
+            f'{path} cannot be read: {_reason(error)}') from None
+    if mode & 0o022:
+        raise exceptions.ConfigurationError(
+            f'{path} may be changed by others than its owner (mode '
+            f'{mode & 0o777:o}), and what is in it runs as whoever runs '
+            f'this: chmod go-w {path}')
     values = dict(parser[GROUP]) if parser.has_section(GROUP) else {}
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     found: dict[str, Any] = {}
@@ -255,7 +264,34 @@ def read(path: Path, **given: Any) -> Settings:
         found[name] = _convert(name, text, type(fields[name].default))
     found.update({name: value for name, value in given.items()
                   if value is not None})
-    return Settings(**found)
+    settings = Settings(**found)
+    if mode & 0o004 and _has_password(found):
+        raise exceptions.ConfigurationError(
+            f'{path} has a password in it, and may be read by others: chmod '
+            f'o-r {path}')
+    return settings
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a file, and nothing of what is in it.
+
+    A line that is none may have a password in it.
+    """
+    if isinstance(error, OSError):
+        return str(error)
+    if isinstance(error, configparser.ParsingError) and not isinstance(
+            error, configparser.MissingSectionHeaderError):
+        lines = [line for line, _ in error.errors]
+    else:
+        lines = [getattr(error, 'lineno', 0)]
+    return type(error).__name__ + ''.join(
+        f', line {line}' for line in lines if line)
+
+
+def _has_password(found: Mapping[str, Any]) -> bool:
+    return any(field.metadata.get('secret') and '@' in
+               str(found.get(field.name, '')).partition('://')[2]
+               for field in dataclasses.fields(Settings))
 
 
 def _convert(name: str, text: str, kind: type) -> object:

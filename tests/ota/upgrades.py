@@ -111,6 +111,8 @@ class UpgradeCase(testtools.TestCase):
         self.options.update(others)
         self.config.write_text('[easystack_ota]\n' + ''.join(
             f'{name} = {value}\n' for name, value in self.options.items()))
+        # It may have a password in it.
+        self.config.chmod(0o600)
 
     def show_logs(self) -> None:
         for path in (self.root / 'holder.log',

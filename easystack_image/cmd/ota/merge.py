@@ -12,8 +12,8 @@ from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.cmd.ota import output
 from easystack_image.ota import merge
+from easystack_image.ota import redaction
 from easystack_image.ota import settings
-from easystack_image.ota.hooks import redaction
 from easystack_image.ota.release import archive
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.slots import building

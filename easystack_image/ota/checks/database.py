@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-import re
 import subprocess
 import sys
 
 from easystack_image.ota import checks
+from easystack_image.ota import redaction
 from easystack_image.ota.release.declaration import Phase
 
 #: What ``glance-manage db check`` exits with, and what is lacking then: see
@@ -17,7 +17,6 @@ LACKING = {3: Phase.EXPAND, 4: Phase.MIGRATE, 5: Phase.CONTRACT}
 _PROGRAM = 'import sys; from glance.cmd import manage; sys.exit(manage.main())'
 #: Seconds for it to start, and to find that there is no database.
 _TIME = 120
-_SECRET = re.compile(r'(://[^\s:/@]*:)[^\s/@]*@')
 
 
 def findings(config_files: Sequence[str], config_dirs: Sequence[str] = (),
@@ -50,4 +49,4 @@ def findings(config_files: Sequence[str], config_dirs: Sequence[str] = (),
                       ).splitlines()]
     return [checks.Finding(
         True, f'"glance-manage db check" fails ({done.returncode}): '
-        + _SECRET.sub(r'\1***@', last))]
+        + redaction.of(config_files, config_dirs)(last))]

@@ -8,8 +8,8 @@ has none of them.  So there are two sides here, and a border of JSON between:
 
 the updater's side, with nothing but the standard library
     ``calls`` runs the hooks of a point, ``executables`` finds the
-    deployer's, ``leash`` ends what takes too long, ``redaction`` keeps
-    passwords out of what they say.
+    deployer's, ``leash`` ends what takes too long; passwords are kept out
+    of what they say.
 the slot's side
     ``registry`` loads the classes and puts them in order, ``runner`` runs
     one, ``own`` has ours.

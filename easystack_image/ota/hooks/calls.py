@@ -16,12 +16,12 @@ import time
 
 from easystack_image import exceptions
 from easystack_image.ota import home
+from easystack_image.ota import redaction
 from easystack_image.ota import settings as settings_module
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import executables as executables_module
 from easystack_image.ota.hooks import leashed
 from easystack_image.ota.hooks import listing
-from easystack_image.ota.hooks import redaction
 
 #: Seconds to wait for hooks of an updater that was killed, and between looks.
 _PATIENCE, _PACE = 30.0, 0.1

@@ -14,9 +14,9 @@ from typing import Any
 from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.ota import home as homes
+from easystack_image.ota import redaction
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import leashed
-from easystack_image.ota.hooks import redaction
 from easystack_image.ota.slots import seal
 
 #: The directory, in the updater's, of a lock and of what is kept.

@@ -26,9 +26,12 @@ NAMES = {'repository', 'channel', 'trusted_root', 'state_directory',
 
 class SettingsTest(base.Case):
 
+    mode = 0o600
+
     def write(self, text: str) -> settings.Settings:
         path = self.root / 'ota.conf'
         path.write_text(text)
+        path.chmod(self.mode)
         return settings.read(path)
 
     def assertWrong(self, text: str, *words: str) -> None:
@@ -99,17 +102,45 @@ class SettingsTest(base.Case):
                 f'[easystack_ota]\n{line}\n')
             self.assertNotIn('pa55', str(error))
 
+        # Of a line that is none, only where it is is said.
+        for text, line in (
+                ('coordination_url = mysql://u:pa55@db/x\n', 1),
+                ('[easystack_ota]\nuv = a\nmysql//u=pa55\n pa55 ]\npa55\n',
+                 5),
+                ('[easystack_ota]\nproxy = pa55\nproxy = pa55\n', 3)):
+            error = self.assertRaises(
+                exceptions.ConfigurationError, self.write, text)
+            self.assertNotIn('pa55', str(error))
+            self.assertIn(f'line {line}', str(error))
+
     def test_no_password_is_logged(self) -> None:
+        self.mode = 0o640
         found = self.write('[easystack_ota]\nnodes = http://a\nnode_url = '
                            'http://a\ncoordination_url = '
-                           'mysql://me:pa55@example.org/locks\n')
+                           'mysql://me:pa55@example.org/locks\n'
+                           'proxy = http://me:pa55@example.org:3128\n'
+                           'notify_url = https://example.org/?hook=pa55\n')
         self.assertIn('pa55', found.coordination_url)
         self.assertNotIn('pa55', repr(found))
+
+    def test_who_may_see_and_change_it(self) -> None:
+        text = '[easystack_ota]\nproxy = http://me:pa55@example.org:3128\n'
+        for self.mode in (0o600, 0o640):
+            self.write(text)
+        for self.mode in (0o644, 0o604):
+            error = self.assertRaises(exceptions.ConfigurationError,
+                                      self.write, text)
+            self.assertIn('may be read by others', str(error))
+        for self.mode in (0o660, 0o602):
+            error = self.assertRaises(exceptions.ConfigurationError,
+                                      self.write, '')
+            self.assertIn('may be changed by others', str(error))
 
     def test_unreadable(self) -> None:
         self.assertWrong('[easystack_ota\n', 'cannot be read')
         self.assertWrong('channel = stable\n', 'cannot be read')
-        self.assertWrong('[easystack_ota]\nuv = a\nuv = b\n', 'uv')
+        self.assertWrong('[easystack_ota]\nuv = a\nuv = b\n',
+                         'line 3')
         (self.root / 'ota.conf').write_bytes(b'[easystack_ota]\nuv=\xff\n')
         self.assertRaises(exceptions.ConfigurationError, settings.read,
                           self.root / 'ota.conf')

@@ -57,5 +57,9 @@ class DatabaseTest(testtools.TestCase):
         self.assertIn('mysql+pymysql://glance:***@db/glance', text)
         self.assertIn('(1)', text)
         self.assertNotIn('x\n', text)
+        for password in ('pa/ss', 'p@ss', 'p:a'):
+            (_, text), = self.find('sys.exit("cannot connect to mysql://'
+                                   f'glance:{password}@db/glance")')
+            self.assertIn('mysql://glance:***@db/glance', text)
         (_, text), = self.find('sys.exit(9)')
         self.assertIn('(9)', text)

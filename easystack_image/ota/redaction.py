@@ -1,4 +1,4 @@
-"""Keeps passwords out of what hooks print.
+"""Keeps passwords out of what hooks and other programs print.
 
 Libraries put connection strings into their errors, and a careless hook
 prints whatever it likes.  What Glance's configuration has in options that

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from easystack_image.ota.hooks import redaction
+from easystack_image.ota import redaction
 from tests.unit.ota import base
 
 
