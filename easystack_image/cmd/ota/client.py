@@ -11,6 +11,7 @@ from easystack_image import exceptions
 from easystack_image.cmd.ota import output
 from easystack_image.ota import home
 from easystack_image.ota import settings
+from easystack_image.ota.client import receipts
 from easystack_image.ota.client import updater
 from easystack_image.ota.journal import journal
 from easystack_image.ota.slots import building
@@ -63,6 +64,12 @@ def _add_slots(commands: argparse._SubParsersAction[argparse.ArgumentParser],
             output.add_format(parser)
         if name == 'build':
             parser.add_argument('archive', type=Path, metavar='ARCHIVE')
+            parser.add_argument(
+                '--unsigned', action='store_true',
+                help='Take an archive that was not downloaded here: nobody '
+                     'knows who made it, and what is in it runs with the '
+                     'rights of this command. To try out what was built; no '
+                     'upgrade to a signed release uses it.')
         if name == 'verify':
             parser.add_argument('version', metavar='VERSION')
         if name == 'collect':
@@ -156,7 +163,12 @@ def run_list(arguments: argparse.Namespace, found: settings.Settings) -> int:
 def run_build(arguments: argparse.Namespace,
               found: settings.Settings) -> int:
     """Build a slot."""
-    slot = _slots(found).build(arguments.archive)
+    slots = _slots(found)
+    digest = ''
+    if not arguments.unsigned:
+        digest = receipts.release_of(home.Home(Path(found.state_directory)),
+                                     arguments.archive, None).digest
+    slot = slots.build(arguments.archive, digest)
     output.record(arguments, {'version': slot.release.version,
                               'path': str(slot.path)})
     return 0

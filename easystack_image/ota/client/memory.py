@@ -4,6 +4,8 @@ TUF keeps a client from going back to older metadata, but not to an older
 release that is still listed; and what has expired is up to the clock.  So the
 updater remembers a floor for release numbers, which releases were revoked,
 and the latest time that it can be sure of.  None of them ever goes back.
+Besides, it keeps a receipt of each release that was downloaded, and was what
+the signed index says.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.ota import home as homes
+from easystack_image.ota.release import declaration as declarations
 
 NAME = 'memory.json'
 FORMAT = 1
@@ -34,6 +37,9 @@ class Memory:
     floor: int = 0
     #: Why a release is not installed any more, by its number.
     revoked: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    #: The numbers of releases that were downloaded and verified, by the
+    #: SHA-256 of their declarations.
+    receipts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def check_clock(self, now: float) -> None:
         """Raise if the clock shows a time that is over.
@@ -52,8 +58,20 @@ class Memory:
     def learn(self, seen: float, floor: int,
               revoked: Mapping[int, str]) -> Memory:
         """Return it with what is new; nothing is unlearned."""
-        return Memory(max(self.seen, int(seen)), max(self.floor, floor),
-                      {**revoked, **self.revoked})
+        return dataclasses.replace(
+            self, seen=max(self.seen, int(seen)),
+            floor=max(self.floor, floor),
+            revoked={**revoked, **self.revoked})
+
+    def receive(self, release: declarations.Declaration) -> Memory:
+        """Return it with the receipt of a release.
+
+        Those of releases that must not be installed any more are forgotten.
+        """
+        kept = {digest: number for digest, number in self.receipts.items()
+                if number >= self.floor}
+        return dataclasses.replace(
+            self, receipts={**kept, release.digest: release.number})
 
 
 def _shown(seconds: float) -> str:
@@ -75,7 +93,10 @@ def load(home: homes.Home) -> Memory:
         if record['format'] == FORMAT:
             return Memory(int(record['seen']), int(record['floor']), {
                 int(number): str(reason) for number, reason
-                in record['revoked'].items()})
+                in record['revoked'].items()}, {
+                str(digest): int(number) for digest, number
+                # An updater before wrote none.
+                in record.get('receipts', {}).items()})
         reason = f'it has format {record["format"]!r}'
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = repr(error)
@@ -92,7 +113,8 @@ def save(home: homes.Home, memory: Memory) -> None:
     data = json.dumps({
         'format': FORMAT, 'seen': memory.seen, 'floor': memory.floor,
         'revoked': {str(number): reason for number, reason
-                    in sorted(memory.revoked.items())}},
+                    in sorted(memory.revoked.items())},
+        'receipts': dict(sorted(memory.receipts.items()))},
         indent=1).encode() + b'\n'
     with home.directory('') as fd:
         fsio.replace_file(NAME, data, fd)

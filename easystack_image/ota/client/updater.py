@@ -186,6 +186,8 @@ class Client:
                 raise exceptions.InvalidRelease(
                     f'release {release} is not what the index of its channel '
                     'says')
+            memories.save(self._home, memories.load(self._home).receive(
+                release))
             _forget_others(directory, release.archive)
         return path
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 import dataclasses
 import enum
+import hashlib
 import json
 import re
 from typing import Any
@@ -111,6 +112,11 @@ class Declaration:
         """Return ``release.json``; of one release, always the same bytes."""
         return json.dumps(self.record(), indent=1,
                           sort_keys=True).encode() + b'\n'
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of :meth:`dump`: of all files of the release, too."""
+        return hashlib.sha256(self.dump()).hexdigest()
 
 
 def load(data: bytes) -> Declaration:

@@ -35,13 +35,15 @@ class Builder:
         self._uv = uv
         self._python = python
 
-    def build(self, path: Path, slot: Path, scratch: Path,
+    def build(self, path: Path, digest: str, slot: Path, scratch: Path,
               ) -> tuple[declarations.Declaration, str]:
         """Install a release, for good, at the path that it will have.
 
         Virtual environments cannot be moved.
 
         :param path: of the archive
+        :param digest: of its declaration; nothing of it runs before that was
+            compared
         :param slot: does not exist yet
         :param scratch: an empty directory, on the same file system
         :returns: the release, and the release of Python that runs it
@@ -54,6 +56,9 @@ class Builder:
             release = archive.unpack(path, fd)
         finally:
             os.close(fd)
+        if release.digest != digest:
+            raise exceptions.SlotError(
+                f'{path} was replaced while it was read: "download" it again')
         version, executable = self._find_python(release)
         self._call_uv(scratch, 'venv', '--no-project', '--python',
                       executable, slot)

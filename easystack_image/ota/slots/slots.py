@@ -97,7 +97,7 @@ class Slots:
         """
         if not declarations.VERSION.fullmatch(version):
             return None
-        path = self._path / SLOTS / version
+        path = self.path(version)
         seal = seals.read(path)
         return None if seal is None else Slot(path, seal)
 
@@ -127,36 +127,75 @@ class Slots:
         names = self._generations()
         for number in sorted(names, reverse=True):
             if number < current and names[number] != names[current]:
-                slot = self.get(names[number])
-                if slot is not None:
-                    return slot
+                if self._is_whole(names[number]):
+                    return self.get(names[number])
         return None
 
-    def build(self, path: Path) -> Slot:
+    def build(self, path: Path, digest: str = '') -> Slot:
         """Install the release of an archive in a slot; it may be there.
 
+        A slot of that version that is damaged, or has another release, is
+        replaced if nobody uses it.
+
+        :param digest: of the declaration that it must have; '' for any:
+            whoever does not know whether it is signed must not start it
         :raises easystack_image.exceptions.OtaError: if it cannot be built,
-            or another release has its version
+            is not what it must be, or its place is in use
         :raises OSError: if it cannot be written
         """
         release = archive.inspect(path)
+        digest = digest or release.digest
+        if digest != release.digest:
+            raise exceptions.SlotError(
+                f'{path} is another release than was signed: "download" it '
+                'again')
         with self._home.locked():
-            found = self.get(release.version)
+            found = self._sound(release)
             if found is not None:
-                if found.release != release:
-                    raise exceptions.SlotError(
-                        f'{found.path} has another release of version '
-                        f'{release.version}')
                 return found
-            target = self._path / SLOTS / release.version
+            target = self.path(release.version)
             homes.make(target.parent, _MODE)
-            self._discard(target)
+            self._make_way(target)
             with self._home.scratch() as scratch:
-                built, python = self._builder.build(path, target, scratch)
+                built, python = self._builder.build(path, digest, target,
+                                                    scratch)
             seal = seals.write(target, built, python)
             with self._home.directory(SLOTS) as fd:
                 fsio.fsync(fd)
             return Slot(target, seal)
+
+    def _sound(self, release: declarations.Declaration) -> Slot | None:
+        """Return the slot of a release, if nothing is wrong with it."""
+        try:
+            slot = self.get(release.version)
+            if slot is None or slot.release != release:
+                return None
+            slot.verify()
+        except exceptions.SlotError:
+            return None
+        return slot
+
+    def _make_way(self, path: Path) -> None:
+        """Take away what is at the path of a slot that is to be built.
+
+        :raises easystack_image.exceptions.SlotError: if it is in use
+        """
+        if not (path / seals.NAME).exists():
+            self._discard(path)
+            return
+        # A damaged one may be the current one, if nothing runs from it.
+        kept = self._is_whole(path.name) and path.name in self._kept()
+        if kept or not self._remove(path.name):
+            raise exceptions.SlotError(
+                f'{path} has another release of version {path.name}, or is '
+                'damaged, and is in use: what runs from it has to end first')
+
+    def _is_whole(self, name: str) -> bool:
+        """Tell whether a slot has a seal that can be read."""
+        try:
+            return self.get(name) is not None
+        except exceptions.SlotError:
+            return False
 
     def select(self, slot: Slot) -> None:
         """Make a slot the current one, in one step, durably.
@@ -189,15 +228,21 @@ class Slots:
         :returns: the names of those that were removed
         """
         with self._home.locked():
-            kept = [slot.path.name for slot in (
-                self.current(), self.previous()) if slot is not None]
+            kept = self._kept()
             waiting = [name for name in self._by_use() if name not in kept]
-            whole = [name for name in waiting if self.get(name)]
+            whole = [name for name in waiting if self._is_whole(name)]
             removed = [name for name in waiting
                        if name not in whole[:keep] and self._remove(name)]
             self._forget(removed)
             self._empty_trash()
             return removed
+
+    def _kept(self) -> set[str]:
+        """Return the names of the current slot, and of the previous one."""
+        number = self._current_generation()
+        current = {self._generations()[number]} if number else set()
+        previous = self.previous()
+        return current | ({previous.path.name} if previous else set())
 
     def _by_use(self) -> list[str]:
         """Return the names of all slots, those that were used last first."""
@@ -207,7 +252,7 @@ class Slots:
                       key=lambda name: (used.get(name, 0), name))
 
     def _remove(self, name: str) -> bool:
-        path = self._path / SLOTS / name
+        path = self.path(name)
         with using.to_remove(path) as unused:
             if not unused or using.processes(path):
                 return False

@@ -10,13 +10,13 @@ from easystack_image import exceptions
 from easystack_image.ota.client import downloads
 from easystack_image.ota.client import memory as memories
 from easystack_image.ota.client import offers
+from easystack_image.ota.client import receipts
 from easystack_image.ota.client import updater
 from easystack_image.ota.journal import journal as journals
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.journal.records import Upgrade
-from easystack_image.ota.release import archive as archives
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.slots import slots as slots_module
 from easystack_image.ota.upgrade import machine
@@ -83,9 +83,9 @@ def begin(tools: tools_module.Tools, order: Order,
             _supersede(tools, writer, release)
         upgrade = writer.open(
             order.kind, installed.version if installed else None,
-            release.version, **order.options(tools), archive=path and str(
-                path), archive_bytes=sum(
-                    file.size for file in release.files.values()))
+            release.version, digest=release.digest, number=release.number,
+            **order.options(tools), archive=path and str(path),
+            archive_bytes=sum(file.size for file in release.files.values()))
         return machine.Machine(works.Work(tools, writer, upgrade),
                                order.until).run()
 
@@ -152,30 +152,29 @@ def _choose(tools: tools_module.Tools, order: Order,
         status.offers, order.version, installed)
     if release is None:
         return None
-    slot = tools.slots.get(release.version)
-    if slot is not None and slot.release == release:
+    if _is_built(tools, release):
         return release, None
     path = tools.patiently(
         lambda: client.download(release.version, progress))
     return release, path
 
 
+def _is_built(tools: tools_module.Tools,
+              release: declarations.Declaration) -> bool:
+    """Tell whether there is a slot of a release, and nothing is wrong."""
+    try:
+        slot = tools.slots.get(release.version)
+        if slot is None or slot.release != release:
+            return False
+        slot.verify()
+    except exceptions.SlotError as error:
+        tools.say(f'{error}; it is built anew')
+        return False
+    return True
+
+
 def _from_archive(tools: tools_module.Tools, path: Path,
                   installed: declarations.Declaration | None) -> _Chosen:
-    """Return what is in a file that was downloaded, and verified then.
-
-    :raises easystack_image.exceptions.RefusedRelease: if it was not
-    """
+    """Return what is in a file that was downloaded, and verified then."""
     path = path.resolve()
-    downloaded = (tools.home.path / updater.DOWNLOADS).resolve()
-    if path.parent != downloaded:
-        raise exceptions.RefusedRelease(
-            f'{path} is not in {downloaded}, so nobody knows whether it was '
-            'signed: get it with "download". repository may be the URL of a '
-            'folder on a USB stick (file://...)')
-    release = archives.inspect(path)
-    refusal = offers.refusal(release, memories.load(tools.home), installed)
-    if refusal:
-        raise exceptions.RefusedRelease(
-            f'release {release} must not be installed: {refusal}')
-    return release, path
+    return receipts.release_of(tools.home, path, installed), path

@@ -54,7 +54,7 @@ class Hooks:
         """Return what hooks are told."""
         work = self._work
         upgrade = work.upgrade
-        target = work.slots.get(upgrade.target)
+        target = work.target if work.staged else None
         origin = work.slots.get(upgrade.origin) if upgrade.origin else None
         config_files, config_dirs = calls.glance_files(work.settings)
         release = target.release if target else None

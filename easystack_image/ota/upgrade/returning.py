@@ -19,6 +19,7 @@ from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Upgrade
 from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.slots import slots as slots_module
 from easystack_image.ota.upgrade import machine
 from easystack_image.ota.upgrade import tools as tools_module
 from easystack_image.ota.upgrade import work as works
@@ -107,7 +108,24 @@ def _open(tools: tools_module.Tools, writer: journals.Writer) -> Upgrade:
     if refusal:
         raise exceptions.RefusedRelease(
             f'release {slot.release} must not be used: {refusal}')
-    return writer.open(Kind.ROLLBACK, current.release.version, used[-2])
+    _check_digest(writer.upgrades, slot)
+    return writer.open(
+        Kind.ROLLBACK, current.release.version, used[-2],
+        digest=slot.release.digest, number=slot.release.number)
+
+
+def _check_digest(upgrades: Sequence[Upgrade],
+                  slot: slots_module.Slot) -> None:
+    """Raise unless a slot has what was in use, if that was written down."""
+    version = slot.release.version
+    digest = next((upgrade.records[0].details.get('digest')
+                   for upgrade in reversed(upgrades)
+                   if upgrade.target == version
+                   and upgrade.outcome is Outcome.COMMITTED), None)
+    if digest not in (None, slot.release.digest):
+        raise exceptions.SlotError(
+            f'{slot.path} has another release of version {version} than was '
+            'in use')
 
 
 def _used(upgrades: Sequence[Upgrade]) -> list[str]:

@@ -81,14 +81,34 @@ class Work:
     def target(self) -> slots_module.Slot:
         """The slot that it is to end with.
 
-        :raises SlotError: if it is not built yet
+        :raises SlotError: if it is not built yet, or has another release
+            of that version than was chosen
         """
-        return self._slot(self.upgrade.target)
+        slot = self._slot(self.upgrade.target)
+        if self.digest not in ('', slot.release.digest):
+            raise exceptions.SlotError(
+                f'{slot.path} has another release of version '
+                f'{self.upgrade.target} than the one that was signed, which '
+                'this began with')
+        return slot
+
+    @property
+    def digest(self) -> str:
+        """Of the declaration that was signed; '' if nobody wrote it down.
+
+        Updaters of earlier releases did not.
+        """
+        return str(self.options.get('digest', ''))
 
     @property
     def staged(self) -> bool:
-        """Whether the slot of the target is built."""
-        return self.slots.get(self.upgrade.target) is not None
+        """Whether the slot of the target is built, and is the target's."""
+        try:
+            slot = self.slots.get(self.upgrade.target)
+        except exceptions.SlotError:
+            return False
+        return slot is not None and self.digest in (
+            '', slot.release.digest)
 
     def _slot(self, version: str) -> slots_module.Slot:
         slot = self.slots.get(version)

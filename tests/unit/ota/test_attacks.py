@@ -470,6 +470,22 @@ class InsideTest(AttackCase):
         self.check_refused(self.rewrite(path, declare=True),
                            'is not the file that the lock file asks for')
 
+    def test_consistent_swap(self) -> None:
+        """Wheel, lock file and declaration: nothing in it tells."""
+        self.succeed('download', '1.1.0')
+        path = self.archive('1.1.0', 2, minimum=1)
+        target = self.root / 'state/downloads/easystack-image-1.1.0.tar'
+        for each in (path, Path(shutil.copy(path, target))):
+            self.refuse('not what was downloaded here',
+                        run=('slots', 'build', each))
+        self.assertFalse((self.root / 'opt' / 'slots').exists())
+        self.succeed('slots', 'build', '--unsigned', path)
+        # The one in its place is not it, and is got once more.
+        self.succeed('download', '1.1.0')
+        self.succeed('slots', 'build', target)
+        self.assertEqual(archive.inspect(target), declarations.load(
+            (self.root / 'opt/slots/1.1.0/release.json').read_bytes()))
+
     def test_signed_with_another_declaration_than_its_index(self) -> None:
         """Both are signed; a client still sees that they differ."""
         path = self.archive('1.1.0', 2, minimum=1)

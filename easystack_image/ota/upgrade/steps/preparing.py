@@ -37,20 +37,44 @@ def stage(work: works.Work) -> dict[str, Any]:
 
     :raises easystack_image.exceptions.OtaError: if it cannot be built
     """
-    if not work.staged:
+    _require_digest(work)
+    if not _is_whole(work):
         archive = work.options.get('archive')
-        if not archive:
+        if not archive or not Path(archive).exists():
             raise exceptions.SlotError(
-                f'the slot of {work.upgrade.target} is gone, and there is no '
-                'archive of it')
-        work.tools.patiently(lambda: work.slots.build(Path(archive)))
+                f'there is no slot of {work.upgrade.target}, and its archive '
+                f'{archive or ""} is gone: "upgrade" again, which downloads '
+                'it')
+        work.tools.patiently(
+            lambda: work.slots.build(Path(archive), work.digest))
     return {'slot': str(work.target.path)}
 
 
+def _require_digest(work: works.Work) -> None:
+    if not work.digest:
+        raise exceptions.SlotError(
+            f'the {work.upgrade.kind} to {work.upgrade.target} was begun by '
+            'an earlier updater, which did not write down what was signed: '
+            'begin it again')
+
+
+def _is_whole(work: works.Work) -> bool:
+    """Tell whether the slot is there, as it was built."""
+    if not work.staged:
+        return False
+    try:
+        work.target.verify()
+    except exceptions.SlotError as error:
+        work.say(str(error))
+        return False
+    return True
+
+
 def check(work: works.Work) -> dict[str, Any]:
-    """See that the slot is what was built; hooks check all else.
+    """See that the slot is what was signed, and built; hooks check all else.
 
     :raises SlotError: if it is not
     """
+    _require_digest(work)
     work.target.verify()
     return {}

@@ -94,11 +94,19 @@ class BuildTest(SlotsCase):
         self.assertEqual(status, os.stat(slot.path / seal.NAME))
 
     def test_another_of_the_same_version(self) -> None:
-        self.slots.build(self.archive('1.0.0', 1))
+        first = self.slots.build(self.archive('1.0.0', 1))
+        shutil.rmtree(self.root / 'release-1.0.0')
+        second = self.slots.build(self.archive('1.0.0', 2))
+        self.assertEqual((first.path, 2), (second.path,
+                                           second.release.number))
+        second.verify()
+        # Not if it may be needed.
+        self.slots.select(second)
         shutil.rmtree(self.root / 'release-1.0.0')
         error = self.assertRaises(exceptions.SlotError, self.slots.build,
-                                  self.archive('1.0.0', 2))
+                                  self.archive('1.0.0', 3))
         self.assertIn('another release of version 1.0.0', str(error))
+        second.verify()
 
     def test_unfinished(self) -> None:
         path = self.place / 'slots' / '1.0.0' / 'lib' / 'old'

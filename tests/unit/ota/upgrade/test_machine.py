@@ -93,7 +93,8 @@ class MachineCase(base.Case):
         with tools.writer() as writer:
             upgrade = writer.open(
                 kind, current and current.release.version, target,
-                **{'soak': 0, 'drain_timeout': 0.01, **options})
+                **{'digest': tools.slots.get(target).release.digest,
+                   'soak': 0, 'drain_timeout': 0.01, **options})
             return machine.Machine(works.Work(tools, writer, upgrade),
                                    until).run()
 
@@ -379,7 +380,9 @@ class TestBoth(MachineCase):
                 (self.root / 'is-there').touch()
                 while not tools.asked.exists():
                     time.sleep(0.01)
-                upgrade = writer.open(Kind.UPGRADE, NEW, CONTRACTING)
+                upgrade = writer.open(
+                    Kind.UPGRADE, NEW, CONTRACTING,
+                    digest=tools.slots.get(CONTRACTING).release.digest)
                 return machine.Machine(works.Work(
                     tools, writer, upgrade)).run()
 
@@ -568,7 +571,9 @@ class TestContract(MachineCase):
         nodes = 'http://a http://b'
         tools = self.world.tools(nodes=nodes, node_url='http://a')
         with tools.writer() as writer:
-            upgrade = writer.open(Kind.UPGRADE, OLD, CONTRACTING, soak=0)
+            upgrade = writer.open(
+                Kind.UPGRADE, OLD, CONTRACTING, soak=0,
+                digest=tools.slots.get(CONTRACTING).release.digest)
             result = machine.Machine(works.Work(tools, writer, upgrade)).run()
         self.assertIs(Outcome.COMMITTED, result.outcome)
         self.assertEqual('http://b', upgrade.details(Step.CONTRACT)[

@@ -28,7 +28,13 @@ from easystack_image.ota.upgrade import tools
 from tests.crash import steps
 
 #: What a slot without hooks answers: see ``hooks.calls``.
-_PYTHON = '#!/bin/sh\nexit 69\n'
+PYTHON = '#!/bin/sh\nexit 69\n'
+
+
+def unprotect(root: Path) -> None:
+    """Let who is not root remove the slots."""
+    for path in (root / 'opt/slots').glob('*'):
+        seal.unprotect(path)
 
 
 class Killed(BaseException):
@@ -85,7 +91,7 @@ class World:
         """Make a slot that is whole."""
         path = self.root / 'opt/slots' / version
         (path / 'bin').mkdir(parents=True)
-        (path / 'bin/python').write_text(_PYTHON)
+        (path / 'bin/python').write_text(PYTHON)
         (path / 'bin/python').chmod(0o755)
         seal.write(path, declarations.Declaration(
             version, number, database=tuple(map(

@@ -1,0 +1,266 @@
+"""What is installed is what was signed, from the index to the last step.
+
+A real repository, and a client that downloads from it; slots are built
+without uv, and instances take no time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+import shutil
+from typing import Any
+
+import fixtures
+
+from easystack_image import exceptions
+from easystack_image.ota.client import memory as memories
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Outcome
+from easystack_image.ota.journal.records import Step
+from easystack_image.ota.release import build
+from easystack_image.ota.release import sample
+from easystack_image.ota.slots import building
+from easystack_image.ota.slots import slots as slots_module
+from easystack_image.ota.upgrade import beginning
+from easystack_image.ota.upgrade import canary
+from easystack_image.ota.upgrade import machine
+from easystack_image.ota.upgrade import returning
+from easystack_image.ota.upgrade import tools as tools_module
+from tests.unit.ota import base
+from tests.unit.ota.upgrade import world as worlds
+
+OLD, NEW = '1.0.0', '2.0.0'
+
+
+def _without_uv(self: building.Builder, scratch: Path, what: str,
+                *arguments: object) -> None:
+    if what == 'venv':
+        python = Path(str(arguments[-1]), 'bin', 'python')
+        python.parent.mkdir(parents=True)
+        python.write_text(worlds.PYTHON)
+        python.chmod(0o755)
+
+
+class BeginningCase(base.SiteCase):
+    """A channel with 1.0.0, which serves, and 2.0.0."""
+
+    @classmethod
+    def prepare(cls) -> None:
+        super().prepare()
+        cls.publish(NEW, 2)
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Sockets, which are never made here, need short paths.
+        self.world = worlds.World(Path(self.useFixture(
+            fixtures.TempDir()).path).resolve())
+        self.options |= {'state_directory': self.world.root / 'state',
+                         'slots_directory': self.world.root / 'opt'}
+        self.downloads = self.world.root / 'state/downloads'
+        for name, replacement in (
+                ('ota.upgrade.canary.run',
+                 lambda *_: canary.Report('', 0, {}, 0)),
+                ('ota.slots.building.Builder._call_uv', _without_uv)):
+            self.useFixture(fixtures.MonkeyPatch(
+                f'easystack_image.{name}', replacement))
+        self.addCleanup(worlds.unprotect, self.world.root)
+
+    @property
+    def tools(self) -> tools_module.Tools:
+        return self.world.tools(**{
+            name: str(self.options[name])
+            for name in ('repository', 'trusted_root')})
+
+    @property
+    def slots(self) -> slots_module.Slots:
+        return self.tools.slots
+
+    def begin(self, kind: Kind = Kind.UPGRADE, version: str | None = None,
+              **others: Any) -> machine.Result | None:
+        return beginning.begin(self.tools, beginning.Order(
+            kind, version, soak=0, drain_timeout=0.01, **others),
+            lambda done, size: None)
+
+    def refused(self, *words: str, **others: Any) -> None:
+        """See that it is not begun, for a reason, and nothing was done."""
+        before = len(self.tools.journal.history())
+        slots = self.built()
+        error = self.assertRaises(exceptions.OtaError, self.begin, **others)
+        for word in words:
+            self.assertIn(word, str(error))
+        self.assertEqual(before, len(self.tools.journal.history()))
+        self.assertEqual(slots, self.built())
+
+    def built(self) -> list[str]:
+        path = self.world.root / 'opt/slots'
+        return sorted(os.listdir(path)) if path.exists() else []
+
+    def install(self) -> None:
+        result = self.begin(Kind.INSTALL, OLD)
+        self.assertEqual((Outcome.COMMITTED, {OLD}),
+                         (result.outcome, self.world.serving()))
+
+    def another(self, version: str = NEW, number: int = 2) -> Path:
+        """Make another release of a version: all of it fits together."""
+        folder = sample.write(self.root / f'another-{version}', version,
+                              number)
+        (folder / 'config/sample.conf').write_text('# evil\n')
+        return build.build(folder, self.root / 'another')
+
+    def learn(self, floor: int = 0, **revoked: str) -> None:
+        """Have the updater know what its next ``check`` would tell."""
+        home = self.tools.home
+        memories.save(home, memories.load(home).learn(
+            0, floor, {int(number[1:]): reason
+                       for number, reason in revoked.items()}))
+
+    def config(self, version: str) -> str:
+        return (self.slots.get(version).path
+                / 'config/sample.conf').read_text()
+
+
+class TestOrder(BeginningCase):
+
+    def test_what_fits(self) -> None:
+        self.refused('"install" comes first')
+        self.install()
+        self.refused('"upgrade" it', kind=Kind.INSTALL)
+        self.refused('installed already', version=OLD)
+        self.refused("no release '6.6.6'", version='6.6.6')
+        self.assertIs(Outcome.COMMITTED, self.begin().outcome)
+        self.assertEqual({NEW}, self.world.serving())
+        self.refused('is a "rollback"', version=OLD)
+        self.assertIsNone(self.begin())
+
+    def test_below_the_floor_or_revoked(self) -> None:
+        self.learn(floor=9)
+        self.refused('below 9', kind=Kind.INSTALL, version=OLD)
+
+    def test_revoked(self) -> None:
+        self.install()
+        self.learn(n2='it leaks')
+        self.refused('it leaks', version=NEW)
+        self.assertIsNone(self.begin())
+
+
+class TestArchive(BeginningCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.install()
+        self.archive_path = self.client().download(NEW)
+
+    def test_wherever_it_is(self) -> None:
+        path = Path(shutil.copy(self.archive_path, self.root / 'x.tar'))
+        # Nothing is asked of anybody.
+        self.options['repository'] = 'http://127.0.0.1:1'
+        result = self.begin(archive=path)
+        self.assertIs(Outcome.COMMITTED, result.outcome)
+        self.assertEqual({NEW}, self.world.serving())
+        self.assertEqual('# of 2.0.0\n', self.config(NEW))
+
+    def test_of_somebody(self) -> None:
+        for version, number in ((NEW, 2), ('6.6.6', 6)):
+            path = self.another(version, number)
+            self.refused('not what was downloaded here', archive=path)
+            path = Path(shutil.copy(path, self.downloads))
+            self.refused('not what was downloaded here', archive=path)
+
+    def test_unfinished_download(self) -> None:
+        """It was never compared with the index, which is no dead end."""
+        path = self.world.root / 'state' / memories.NAME
+        record = json.loads(path.read_bytes())
+        # As the updater before wrote it, too.
+        del record['receipts']
+        path.write_text(json.dumps(record))
+        self.refused('get it with "download"', archive=self.archive_path)
+        self.client().download(NEW)
+        self.assertIs(Outcome.COMMITTED,
+                      self.begin(archive=self.archive_path).outcome)
+
+    def test_not_any_more(self) -> None:
+        self.learn(n2='it leaks')
+        self.refused('it leaks', archive=self.archive_path)
+        self.learn(floor=9)
+        self.assertIs(Kind.INSTALL, self.tools.journal.history()[-1].kind)
+
+    def test_below_the_floor(self) -> None:
+        self.learn(floor=9)
+        self.refused('below 9', archive=self.archive_path)
+
+
+class TestChain(BeginningCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.install()
+
+    def test_slot_of_another(self) -> None:
+        """As "slots build --unsigned" makes it."""
+        self.slots.build(self.another())
+        self.assertEqual('# evil\n', self.config(NEW))
+        self.assertIs(Outcome.COMMITTED, self.begin().outcome)
+        self.assertEqual('# of 2.0.0\n', self.config(NEW))
+
+    def test_slot_in_use(self) -> None:
+        slot = self.slots.build(self.another())
+        with (slot.path / 'config/sample.conf').open(), \
+                fixtures.MonkeyPatch(
+                    'easystack_image.ota.slots.using.os.getpid', lambda: 0):
+            result = self.begin()
+        self.assertIs(Outcome.ABANDONED, result.outcome)
+        self.assertIn('another release of version 2.0.0', result.reason)
+        self.assertEqual({OLD}, self.world.serving())
+
+    def test_slot_is_swapped(self) -> None:
+        for until in (Step.STAGE, Step.CHECK, Step.CANARY):
+            self.assertIsNone(self.begin(until=until).outcome)
+            worlds.unprotect(self.world.root)
+            shutil.rmtree(self.world.root / 'opt/slots' / NEW)
+            self.slots.build(self.another())
+            result = machine.resume(self.tools)
+            self.assertIn('than the one that was signed', result.reason)
+            self.assertEqual({OLD}, self.world.serving())
+            shutil.rmtree(self.root / 'another-2.0.0')
+
+    def test_archive_is_swapped(self) -> None:
+        self.begin(until=Step.PREFLIGHT)
+        shutil.copy(self.another(), self.downloads / (
+            'easystack-image-2.0.0.tar'))
+        result = machine.resume(self.tools)
+        self.assertIn('another release than was signed', result.reason)
+        self.assertEqual([OLD], self.built())
+
+    def test_archive_is_swapped_while_it_is_read(self) -> None:
+        release = self.slots.get(OLD).release
+        with fixtures.MonkeyPatch(
+                'easystack_image.ota.slots.slots.archive.inspect',
+                lambda _: dataclasses.replace(release, version=NEW)):
+            error = self.assertRaises(exceptions.SlotError, self.slots.build,
+                                      self.another())
+        self.assertIn('while it was read', str(error))
+        self.assertIsNone(self.slots.get(NEW))
+
+    def test_begun_by_an_earlier_updater(self) -> None:
+        self.slots.build(self.client().download(NEW))
+        tools = self.tools
+        with tools.writer() as writer:
+            writer.open(Kind.UPGRADE, OLD, NEW, soak=0, drain_timeout=0.01)
+            writer.begin(Step.PREFLIGHT)
+        result = machine.resume(tools)
+        self.assertEqual((Outcome.ABANDONED, True), (
+            result.outcome, 'begin it again' in result.reason))
+        self.assertIs(Outcome.COMMITTED, self.begin().outcome)
+
+    def test_back_to_another(self) -> None:
+        self.assertIs(Outcome.COMMITTED, self.begin().outcome)
+        worlds.unprotect(self.world.root)
+        shutil.rmtree(self.world.root / 'opt/slots' / OLD)
+        self.slots.build(self.another(OLD, 1))
+        error = self.assertRaises(exceptions.SlotError, returning.roll_back,
+                                  self.tools)
+        self.assertIn('than was in use', str(error))
+        self.assertEqual({NEW}, self.world.serving())
