@@ -108,8 +108,6 @@ class Story:
         self.screen.step('The first release is installed')
         self._holder = self.site.hold()
         self._holder.start()
-        processes.poll((self.site.run_directory / 'holder').exists,
-                       'the holder')
         self._call('install', FIRST.version)
         self.screen.fact('API', self.site.glance.url)
 

@@ -21,6 +21,7 @@ from easystack_image.ota.upgrade import warmup
 from tests.functional import configuration
 from tests.functional import processes
 from tests.functional import server
+from tests.ota import holders
 from tests.ota import load
 from tests.ota import releases
 
@@ -83,12 +84,10 @@ class Site:
         return releases.ota('--config-file', self.config_file, *arguments,
                             accept=accept, timeout=timeout)
 
-    def hold(self) -> processes.Process:
+    def hold(self) -> holders.Holder:
         """Return the updater's holder, to be started and stopped."""
-        return processes.Process(
-            [processes.script('easystack-image-ota'), '--config-file',
-             str(self.config_file), 'hold'], self.root / 'holder.log',
-            processes.environment())
+        return holders.Holder(self.config_file, self.run_directory,
+                              self.root / 'holder.log')
 
     def build_slot(self, archive: Path) -> Path:
         """Install a release in a slot; return its path."""
@@ -113,8 +112,7 @@ class Holding:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._holder = holder_module.Holder(
-            site.run_directory, holder_module.bind('127.0.0.1', site.port),
-            site.service)
+            site.run_directory, '127.0.0.1', site.port, site.service)
         self._thread = threading.Thread(target=self._holder.run)
         self.launcher = launcher_module.HolderLauncher(site.run_directory,
                                                        PROCESSES)
@@ -128,7 +126,8 @@ class Holding:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._holder.end()
+        for _ in range(2):
+            self._holder.end()
         self._thread.join()
         self._holder.close()
 

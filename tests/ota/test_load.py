@@ -104,8 +104,6 @@ class TestLoad(testtools.TestCase):
         holder = self.site.hold()
         self.addCleanup(holder.stop)
         holder.start()
-        processes.poll((self.site.run_directory / 'holder').exists,
-                       'the holder')
         self.ota('install', '32.0.0')
         with site_module.Loading(self.site.port,
                                  self.site.root / 'commands') as loading:

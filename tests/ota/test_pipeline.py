@@ -12,7 +12,6 @@ import importlib.metadata
 import os
 from pathlib import Path
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -72,8 +71,7 @@ class Site:
         stack.callback(node.server_close)
         threading.Thread(target=node.serve_forever, daemon=True).start()
         stack.callback(node.shutdown)
-        listener = holder_module.bind('127.0.0.1', 0)
-        port = listener.getsockname()[1]
+        port = processes.free_port()
         self.url = f'http://127.0.0.1:{port}'
         glance = server.Glance(
             self.root, [server.file_store('plain', self.root / 'plain')],
@@ -81,14 +79,14 @@ class Site:
                 'state_directory': self.root / 'state', 'other_nodes':
                     f'http://127.0.0.1:{node.server_address[1]}/'}})
         glance.prepare()
-        self._hold(stack, listener, glance.config_file.parent)
+        self._hold(stack, port, glance.config_file.parent)
         self.instance = self.start('first')
         self.instance.serve(60)
 
-    def _hold(self, stack: contextlib.ExitStack, listener: socket.socket,
+    def _hold(self, stack: contextlib.ExitStack, port: int,
               configuration: Path) -> None:
         run = self.root / 'run'
-        holder = holder_module.Holder(run, listener, command.Service(
+        holder = holder_module.Holder(run, '127.0.0.1', port, command.Service(
             'tests.ota.faulty_app:application', PROCESSES, 4, environment={
                 'PYTHONPATH': str(processes.ROOT),
                 'EASYSTACK_TEST_FAULT': str(self.fault),
@@ -97,7 +95,8 @@ class Site:
         thread = threading.Thread(target=holder.run, daemon=True)
         thread.start()
         stack.callback(thread.join)
-        stack.callback(holder.end)
+        for _ in range(2):
+            stack.callback(holder.end)
         self.launcher: launcher_module.Launcher = (
             launcher_module.HolderLauncher(run, PROCESSES))
 

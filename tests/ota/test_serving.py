@@ -23,6 +23,7 @@ from easystack_image.ota.serving import command
 from easystack_image.ota.serving import holder as holder_module
 from easystack_image.ota.serving import instance as instance_module
 from easystack_image.ota.serving import launcher as launcher_module
+from easystack_image.ota.serving import listening
 from easystack_image.ota.serving import warmth
 from tests.functional import processes
 from tests.ota import slow_app
@@ -107,19 +108,20 @@ class ServingCase(testtools.TestCase):
         self.addCleanup(directory.cleanup)
         self.run_directory = Path(directory.name) / 'run'
         self.useFixture(fixtures.FakeLogger())
-        listener = holder_module.bind('127.0.0.1', 0)
-        self.port: int = listener.getsockname()[1]
         self.service = command.Service(
             self.application, PROCESSES, THREADS,
             # Where the application above is: no slot holds the tests.
             environment={'PYTHONPATH': str(processes.ROOT)})
-        self.holder = holder_module.Holder(self.run_directory, listener,
+        self.holder = holder_module.Holder(self.run_directory, '127.0.0.1', 0,
                                            self.service)
+        self.port = self.holder.port
         self.addCleanup(self.holder.close)
         thread = threading.Thread(target=self.holder.run)
         thread.start()
         self.addCleanup(thread.join)
-        self.addCleanup(self.holder.end)
+        for _ in range(2):
+            # At once.
+            self.addCleanup(self.holder.end)
         self.launcher: launcher_module.Launcher = (
             launcher_module.HolderLauncher(self.run_directory, PROCESSES))
 
@@ -339,7 +341,7 @@ class TestDeaths(ServingCase):
         self.assertEqual('standby', ask(self.port))
 
     def test_application_that_cannot_be_loaded(self) -> None:
-        self.holder._service = command.Service('tests.ota.nowhere:app',
+        self.holder._keeper._service = command.Service('tests.ota.nowhere:app',
                                                PROCESSES, 2)
         instance = self.launcher.start('broken', SLOT)
         processes.poll(lambda: any(
@@ -368,8 +370,7 @@ class TestHolder(ServingCase):
     def test_one_at_a_time(self) -> None:
         error = self.assertRaises(
             exceptions.AlreadyRunning, holder_module.Holder,
-            self.run_directory, holder_module.bind('127.0.0.1', 0),
-            self.service)
+            self.run_directory, '127.0.0.1', 0, self.service)
         self.assertIn(str(self.run_directory), str(error))
 
     def test_no_holder(self) -> None:
@@ -379,7 +380,7 @@ class TestHolder(ServingCase):
 
     def test_port_that_is_taken(self) -> None:
         error = self.assertRaises(exceptions.ConfigurationError,
-                                  holder_module.bind, '127.0.0.1', self.port)
+                                  listening.bind, '127.0.0.1', self.port)
         self.assertIn(str(self.port), str(error))
 
     def modes(self) -> Iterator[int]:

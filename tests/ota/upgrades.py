@@ -20,6 +20,7 @@ import testtools
 from testtools import content
 
 from tests.functional import processes
+from tests.ota import holders
 from tests.ota import small
 from tests.ota import test_serving
 from tests.unit.ota import base
@@ -100,12 +101,11 @@ class UpgradeCase(testtools.TestCase):
 
     def start_keeper(self) -> None:
         """Start what keeps the socket and starts instances."""
-        self.holder = processes.Process(
-            self.arguments('hold'), self.root / 'holder.log')
-        self.holder.start()
+        self.holder = holders.Holder(self.config, self.root / 'run',
+                                     self.root / 'holder.log')
         self.addCleanup(self.holder.stop)
         self.addCleanup(self.show_logs)
-        processes.poll((self.root / 'run/holder').exists, 'the holder')
+        self.holder.start()
 
     def configure(self, **others: object) -> None:
         self.options.update(others)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 from pathlib import Path
 import signal
@@ -23,8 +24,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
         ) -> None:
     """Add the command."""
     help = ('Keep the listening socket, and the instances of the service on '
-            'it, until told to end by SIGTERM. The current release is started '
-            'first.')
+            'it, until told to end by SIGTERM: then all that was asked is '
+            'answered first. Again, it kills what is left. What an earlier '
+            'holder has left, if it was killed, is taken over; if nothing '
+            'serves, the current release is started.')
     hold = commands.add_parser('hold', help=help, description=help)
     hold.add_argument('--listen', metavar='HOST:PORT',
                       help='Instead of listen in the configuration.')
@@ -37,17 +40,14 @@ def run_hold(arguments: argparse.Namespace,
     logging.basicConfig(stream=sys.stderr, level=logging.INFO,
                         format='%(asctime)s %(levelname)s %(message)s')
     host, _, port = found.listen.rpartition(':')
-    kept = holder.Holder(Path(found.run_directory),
-                         holder.bind(host.strip('[]'), int(port)),
-                         tools.service(found))
-    try:
+    kept = holder.Holder(Path(found.run_directory), host.strip('[]'),
+                         int(port), tools.service(found))
+    # If this fails, the instances serve on, for another holder.
+    with contextlib.closing(kept):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, kept.end)
         threading.Thread(target=_boot, args=(found,), daemon=True).start()
-        kept.run()
-    finally:
-        kept.close()
-    return 0
+        return 0 if kept.run() else 1
 
 
 def _boot(found: settings.Settings) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import niceness
+from easystack_image.ota.serving import sharing
 from easystack_image.ota.serving import warming
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -95,12 +96,17 @@ def _start() -> Application:
     # Exists only in a process of uWSGI.
     import uwsgi
 
+    worker = uwsgi.worker_id()
+    place = layout.Place(Path(os.environ[layout.DIRECTORY_VARIABLE]))
+    # uWSGI closes the sockets that a worker does not answer on.
+    shared = worker != int(os.environ[layout.PRIVATE_WORKER_VARIABLE])
+    if shared and layout.LISTENER_VARIABLE in os.environ:
+        sharing.share(place, worker,
+                      int(os.environ[layout.LISTENER_VARIABLE]))
     with niceness.yielding():
         found = load(os.environ[layout.APPLICATION_VARIABLE])
         warming.settle()
-    worker = uwsgi.worker_id()
-    place = layout.Place(Path(os.environ[layout.DIRECTORY_VARIABLE]))
-    if worker != int(os.environ[layout.PRIVATE_WORKER_VARIABLE]):
+    if shared:
         wait_at_gate(place, found, worker, int(uwsgi.opt['threads']))
     leave_if_told(place)
     return found

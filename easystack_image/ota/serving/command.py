@@ -120,15 +120,18 @@ def arguments(slot: Path, place: layout.Place, service: Service,
 
 
 def environment(place: layout.Place, service: Service,
-                inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of an instance.
+                inherited: Mapping[str, str], fd: int) -> dict[str, str]:
+    """Return the environment of an instance of the holder.
 
+    :param fd: the descriptor of the shared socket, which its workers hand to
+        a new holder
     :param inherited: that of whoever starts it; what systemd says of sockets
         is left out, or uWSGI would act on it by itself
     """
     kept = {name: value for name, value in inherited.items()
             if not name.startswith('LISTEN_') and name not in LEFT_OUT}
-    return kept | variables(place, service)
+    return kept | variables(place, service) | {
+        layout.LISTENER_VARIABLE: str(fd)}
 
 
 def variables(place: layout.Place, service: Service) -> dict[str, str]:

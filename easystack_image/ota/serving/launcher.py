@@ -7,15 +7,20 @@ import dataclasses
 import json
 from pathlib import Path
 import socket
+import time
 from typing import Any, Protocol
 
 from easystack_image import exceptions
 from easystack_image.ota.serving import holder
 from easystack_image.ota.serving import instance as instance_module
+from easystack_image.ota.serving import keeper
 from easystack_image.ota.serving import layout
 
 #: Seconds that the holder may take to answer.
 _ANSWER = 30.0
+#: Seconds for which one that was killed may be missing, until whatever starts
+#: it has done so, and between two looks.
+_MISSING, _PACE = 10.0, 0.1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -89,22 +94,34 @@ class HolderLauncher:
     def instance(self, name: str) -> instance_module.Instance:
         """See the protocol."""
         return instance_module.Instance(
-            layout.Place((self._run / holder.INSTANCES / name).absolute()),
+            layout.Place((self._run / keeper.INSTANCES / name).absolute()),
             self._processes)
 
     def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(_ANSWER)
-                connection.connect(str(self._run / holder.CONTROL))
-                with connection.makefile('rwb') as stream:
-                    stream.write(json.dumps(question).encode() + b'\n')
-                    stream.flush()
-                    answer: Mapping[str, Any] = json.loads(stream.readline())
-        except (OSError, ValueError) as error:
-            raise exceptions.InstanceError(
-                f'the holder at {self._run} does not answer: {error}; is '
-                '"easystack-image-ota hold" running?') from error
+        """Ask; again, if the holder is killed meanwhile: it does no harm."""
+        deadline = time.monotonic() + _MISSING
+        while True:
+            try:
+                answer = self._answer(question)
+                break
+            except (OSError, ValueError) as error:
+                # One that was told to end has removed the socket.
+                if isinstance(error, FileNotFoundError | TimeoutError) or (
+                        time.monotonic() > deadline):
+                    raise exceptions.InstanceError(
+                        f'the holder at {self._run} does not answer: {error}; '
+                        'is "easystack-image-ota hold" running?') from error
+            time.sleep(_PACE)
         if 'error' in answer:
             raise exceptions.InstanceError(str(answer['error']))
+        return answer
+
+    def _answer(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_ANSWER)
+            connection.connect(str(self._run / holder.CONTROL))
+            with connection.makefile('rwb') as stream:
+                stream.write(json.dumps(question).encode() + b'\n')
+                stream.flush()
+                answer: Mapping[str, Any] = json.loads(stream.readline())
         return answer

@@ -12,6 +12,9 @@ FIFO = 'fifo'
 #: What the workers shall ask themselves before they serve: see ``warmth``.
 WARM = 'warm'
 
+#: Where workers hand the listening socket over: see ``sharing``.
+SHARED = 'shared'
+
 #: While this exists, a worker that does not serve yet does not begin to.
 LEAVING = 'leaving'
 
@@ -21,6 +24,8 @@ DIRECTORY_VARIABLE = 'EASYSTACK_OTA_INSTANCE'
 APPLICATION_VARIABLE = 'EASYSTACK_OTA_APPLICATION'
 #: The number of the worker that answers on the private socket only.
 PRIVATE_WORKER_VARIABLE = 'EASYSTACK_OTA_PRIVATE_WORKER'
+#: The descriptor of the listening socket, if the holder may lose it.
+LISTENER_VARIABLE = 'EASYSTACK_OTA_LISTENER'
 
 #: In the environment of a request that a worker makes of itself: of no user.
 WARMING = 'easystack_image.ota.warming'
@@ -87,3 +92,7 @@ class Place:
     def warm(self) -> Path:
         """See the package."""
         return self.path / WARM
+
+    def shared(self, worker: int) -> Path:
+        """See :data:`SHARED`; of each worker."""
+        return self.path / f'{SHARED}.{worker}'

@@ -1,0 +1,90 @@
+"""Processes that are nobody's children: which they are, whether they live."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+
+_PROC = Path('/proc')
+#: What has ended, and was perhaps not buried: see proc(5).
+_DEAD = 'ZXx'
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Process:
+    """A process, which no later one with the same number is taken for.
+
+    :param pid: its number
+    :param started: when it was started, in ticks since the machine was: field
+        22 of ``/proc/PID/stat``.  It stays the same when another program is
+        executed
+    """
+
+    pid: int
+    started: int
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is more than a zombie."""
+        stat = _Stat.read(self.pid)
+        return (stat is not None and stat.started == self.started
+                and stat.state not in _DEAD)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Stat:
+    """What is used of ``/proc/PID/stat``."""
+
+    state: str
+    session: int
+    started: int
+
+    @classmethod
+    def read(cls, pid: int) -> _Stat | None:
+        try:
+            text = (_PROC / str(pid) / 'stat').read_text(errors='replace')
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        # After the name, which may hold blanks and parentheses itself.
+        fields = text.rpartition(')')[2].split()
+        return cls(fields[0], int(fields[3]), int(fields[19]))
+
+
+def identify(pid: int) -> Process | None:
+    """Return a process; None if there is none.
+
+    Of a child that was not waited for, there is always one.
+    """
+    stat = _Stat.read(pid)
+    return None if stat is None else Process(pid, stat.started)
+
+
+def leaders(path: Path) -> Iterator[Process]:
+    """Yield who leads a session and has a file open.
+
+    Only processes of this user can be looked into, see proc(5); root's holder
+    can look into all.
+    """
+    wanted = os.path.realpath(path)
+    for name in os.listdir(_PROC):
+        if not name.isdigit():
+            continue
+        stat = _Stat.read(int(name))
+        if (stat is not None and stat.session == int(name)
+                and stat.state not in _DEAD and wanted in _open_files(name)):
+            yield Process(int(name), stat.started)
+
+
+def _open_files(pid: str) -> Iterator[str]:
+    directory = _PROC / pid / 'fd'
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        # It has ended, or is somebody else's.
+        return
+    for name in names:
+        with contextlib.suppress(OSError):
+            yield os.readlink(directory / name)
