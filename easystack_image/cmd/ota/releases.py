@@ -84,6 +84,9 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], object]] = {
         '--force', action='store_true',
         help='Do it although no release has the number, or none is left; it '
              'cannot be undone.'),
+    'accept': lambda parser: parser.add_argument(
+        '--accept-clock', action='store_true',
+        help='The clock is right, although the last index was made later.'),
     'roles': lambda parser: parser.add_argument(
         'roles', nargs='+', choices=repositories.OFFLINE, metavar='ROLE'),
     'key': lambda parser: parser.add_argument(
@@ -129,6 +132,12 @@ def _repository(arguments: argparse.Namespace) -> repositories.Repository:
     return repositories.Repository(arguments.repository)
 
 
+def _check_clock(arguments: argparse.Namespace) -> None:
+    if not arguments.accept_clock:
+        channels.check_clock(_repository(arguments), arguments.channel,
+                             _now())
+
+
 def _holders(roles: Iterable[tuple[str, int, list[Path]]],
              ) -> dict[str, ceremony.Holders]:
     return {role: ceremony.Holders(number, [
@@ -160,6 +169,7 @@ def run_build(arguments: argparse.Namespace) -> int:
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Offer a release."""
+    _check_clock(arguments)
     channels.add(_repository(arguments), arguments.channel,
                  arguments.archive, _now())
     return _tell_drafts(arguments)
@@ -167,6 +177,7 @@ def run_add(arguments: argparse.Namespace) -> int:
 
 def run_revoke(arguments: argparse.Namespace) -> int:
     """Revoke releases."""
+    _check_clock(arguments)
     for channel in channels.revoke(
             _repository(arguments), arguments.channel, arguments.numbers,
             arguments.reason, _now(), arguments.force):
@@ -177,6 +188,7 @@ def run_revoke(arguments: argparse.Namespace) -> int:
 
 def run_floor(arguments: argparse.Namespace) -> int:
     """Raise the floor of a channel."""
+    _check_clock(arguments)
     channels.raise_floor(_repository(arguments), arguments.channel,
                          arguments.number, _now(), arguments.force)
     return _tell_drafts(arguments)
@@ -270,13 +282,14 @@ _COMMANDS: dict[str, tuple[Function, str, tuple[str, ...]]] = {
     'build': (run_build, 'Build the archive of a release.',
               ('folder', 'output')),
     'add': (run_add, 'Offer a release in a channel, to be signed.',
-            ('repository', 'archive', 'channel')),
+            ('repository', 'archive', 'channel', 'accept')),
     'revoke': (run_revoke, 'Have nobody install releases any more, to be '
                            'signed.',
-               ('repository', 'numbers', 'channel', 'reason', 'force')),
+               ('repository', 'numbers', 'channel', 'reason', 'force',
+                'accept')),
     'floor': (run_floor, 'Have nobody install releases below a number any '
                          'more, to be signed.',
-              ('repository', 'number', 'channel', 'force')),
+              ('repository', 'number', 'channel', 'force', 'accept')),
     'rotate': (run_rotate, 'Give roles other keys, to be signed.',
                ('repository', 'role')),
     'renew': (run_renew, 'Sign roles once more, to hold for longer.',

@@ -74,6 +74,21 @@ class Memory:
             self, receipts={**kept, release.digest: release.number})
 
 
+def check_made(made: int, now: float) -> None:
+    """Raise if an index was made at a time that is still to come.
+
+    :raises easystack_image.exceptions.ClockSetBack: if it was: one of two
+        clocks is wrong
+    """
+    if now < made - TOLERANCE:
+        raise exceptions.ClockSetBack(
+            f'the clock shows {_shown(now)}, but what the repository offers '
+            f'was made at {_shown(made)}. If the clock here is wrong, set '
+            'the clock right; if it is right, it was made by a machine whose '
+            'clock is ahead: those who keep the repository have to make it '
+            'anew ("release add --accept-clock")')
+
+
 def _shown(seconds: float) -> str:
     return time.strftime('%Y-%m-%d %H:%M:%S UTC', time.gmtime(seconds))
 

@@ -121,7 +121,7 @@ class Client:
         with trust.session(self._home, self._url, self._root(),
                            self._fetcher) as updater:
             index = self._read_index(updater)
-            memories.Memory(index.made).check_clock(self._now())
+            memories.check_made(index.made, self._now())
             memories.save(self._home, memory.learn(
                 max(self._now(), index.made), index.floor,
                 index.all_revoked()))

@@ -14,6 +14,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
+import struct
 import tarfile
 from typing import IO
 
@@ -21,11 +22,15 @@ from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.release import lock
+from easystack_image.ota.release import wheel
 
 DECLARATION = 'release.json'
 #: 1980-01-01, the earliest time that a wheel can have.
 _TIME = 315532800
 _PIECE = 1024 * 1024
+#: What tarfile raises for archives that are none.
+_MALFORMED = (tarfile.TarError, EOFError, ValueError, ArithmeticError,
+              LookupError, struct.error)
 
 
 def describe(path: Path) -> declarations.File:
@@ -87,9 +92,17 @@ def unpack(path: Path, directory: int) -> declarations.Declaration:
     with _open(path) as (declaration, members):
         for name, pieces in members:
             _unpack(name, pieces, directory)
+            _check_wheel(name, directory)
     text = fsio.read_file(declarations.LOCK, directory, declarations.LIMIT)
     _check_lock(declaration, text)
     return declaration
+
+
+def _check_wheel(name: str, directory: int) -> None:
+    if name.startswith(f'{declarations.WHEELS}/'):
+        with fsio.parent(name, directory) as (fd, last), os.fdopen(
+                fsio.open_file(last, fd), 'rb') as file:
+            wheel.check(name, file)
 
 
 def _unpack(name: str, pieces: Iterator[bytes], directory: int) -> None:
@@ -137,7 +150,7 @@ def _open(path: Path) -> Iterator[tuple[declarations.Declaration, Members]]:
             _check_plain(path, first, declarations.LIMIT)
             declaration = declarations.load(b''.join(_pieces(tar, first)))
             yield declaration, _members(path, tar, declaration)
-    except (tarfile.TarError, EOFError) as error:
+    except _MALFORMED as error:
         raise _bad(path, f'it is no tar archive ({error})') from None
 
 
@@ -154,6 +167,25 @@ def _members(path: Path, tar: tarfile.TarFile,
         yield member.name, _checked(path, tar, member, expected)
     if waiting:
         raise _bad(path, f'{min(waiting)} is declared, but lacking')
+    _check_end(path, tar)
+
+
+def _check_end(path: Path, tar: tarfile.TarFile) -> None:
+    """Raise unless nothing but the end of the archive follows.
+
+    That is two blocks of zeros, and more up to a whole record.
+    """
+    last = tar.getmembers()[-1]
+    end = last.offset_data + -(-last.size // tarfile.BLOCKSIZE
+                               ) * tarfile.BLOCKSIZE
+    size = -(-(end + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE
+             ) * tarfile.RECORDSIZE
+    with path.open('rb') as file:
+        file.seek(end)
+        rest = file.read(size - end + 1)
+    if len(rest) != size - end or any(rest):
+        raise _bad(path, 'something else follows where it should end, or '
+                         'its end is lacking')
 
 
 def _checked(path: Path, tar: tarfile.TarFile, member: tarfile.TarInfo,

@@ -20,6 +20,7 @@ from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.ota.release import archive
 from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.release import wheel
 
 MANIFEST = 'release.toml'
 
@@ -67,7 +68,8 @@ def _declaration(source: Path, files: dict[str, declarations.File],
     try:
         with (source / MANIFEST).open('rb') as file:
             fields = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError,
+            RecursionError) as error:
         raise exceptions.InvalidRelease(
             f'{source / MANIFEST} is no TOML: {error}') from None
     if 'files' in fields:
@@ -91,4 +93,7 @@ def _sources(source: Path) -> Iterator[tuple[str, Path]]:
                 raise exceptions.InvalidRelease(
                     f'{path} is neither a file nor a directory')
             if path.is_file():
+                if name == declarations.WHEELS:
+                    with path.open('rb') as file:
+                        wheel.check(path.name, file)
                 yield path.relative_to(source).as_posix(), path

@@ -22,6 +22,9 @@ from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.release import index as indexes
 from easystack_image.ota.release.repository import Repository
 
+#: Seconds by which clocks may differ, as clients have it.
+_TOLERANCE = 300
+
 
 def add(repository: Repository, channel: str, path: Path,
         now: datetime.datetime) -> declarations.Declaration:
@@ -119,6 +122,27 @@ def raise_floor(repository: Repository, channel: str, number: int,
             f'{channel} has no release from number {number} on that may be '
             'installed. A floor is never lowered; --force does it')
     _stage(repository, draft, raised, now)
+
+
+def check_clock(repository: Repository, channel: str,
+                now: datetime.datetime) -> None:
+    """Raise if the last index was made at a time that is still to come.
+
+    Clients refuse an index that a clock made which was ahead; they go on to
+    know one that is older than the last.
+
+    :raises easystack_image.exceptions.ClockSetBack: one of two clocks was
+        wrong
+    """
+    _, index = read(repository, channel)
+    if now.timestamp() < index.made - _TOLERANCE:
+        made = datetime.datetime.fromtimestamp(index.made, datetime.UTC)
+        raise exceptions.ClockSetBack(
+            f'the clock shows {now:%Y-%m-%d %H:%M:%S} UTC, but the index of '
+            f'{channel} was made at {made:%Y-%m-%d %H:%M:%S} UTC: set the '
+            'clock right. If it is right, the last one was made by a machine '
+            'whose clock was ahead, and clients refuse it: --accept-clock '
+            'makes it anew')
 
 
 def _stage(repository: Repository, draft: Metadata[Any],

@@ -126,7 +126,7 @@ def load(data: bytes) -> Declaration:
     """
     try:
         record = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid(f'its declaration is no JSON ({error})') from None
     return from_record(record)
 

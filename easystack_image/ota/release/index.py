@@ -19,6 +19,8 @@ NAME = 'index.json'
 FORMAT = 1
 #: The most bytes that an index may have.
 LIMIT = 64 * 1024 * 1024
+#: The end of the year 9999, in seconds since 1970.
+_LATEST = 253402300799
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,6 +46,11 @@ class Index:
             raise exceptions.InvalidRelease(
                 f'the index of {self.channel} has a number or version twice, '
                 'or is not sorted')
+        # Later ones no calendar has.
+        if not 0 <= self.made <= _LATEST or self.floor < 0:
+            raise exceptions.InvalidRelease(
+                f'the index of {self.channel} has an impossible time or '
+                'floor')
 
     def all_revoked(self) -> dict[int, str]:
         """Return what is revoked here, or by one of the releases."""
@@ -87,7 +94,8 @@ def load(data: bytes, channel: str) -> Index:
             tuple(map(declarations.from_record, record['releases'])),
             {int(number): str(reason) for number, reason
              in record['revoked'].items()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError,
+            RecursionError) as error:
         raise exceptions.InvalidRelease(
             f'the index of {channel} is malformed ({error!r})') from None
     if index.channel != channel:

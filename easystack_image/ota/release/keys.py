@@ -40,15 +40,18 @@ def create(path: Path) -> Key:
     try:
         signer = CryptoSigner.generate_ed25519()
     except errors.UnsupportedLibraryError:
-        raise exceptions.NotSigned(
-            'keys need the package cryptography: install '
-            '"easystack-image[ota-release]"') from None
+        raise _lacking() from None
     public = {'keyid': signer.public_key.keyid,
               **signer.public_key.to_dict()}
     _write(path, signer.private_bytes, 0o600)
     _write(_public(path), json.dumps(public, indent=1).encode() + b'\n',
            0o644)
     return signer.public_key
+
+
+def _lacking() -> exceptions.NotSigned:
+    return exceptions.NotSigned('keys need the package cryptography: install '
+                                '"easystack-image[ota-release]"')
 
 
 def _public(path: Path) -> Path:
@@ -68,9 +71,10 @@ def load(path: Path) -> CryptoSigner:
     """Return what signs with a private key.
 
     :raises easystack_image.exceptions.NotSigned: if it is none, or others
-        can read it
+        can read it, or the package cryptography is not there
     :raises OSError: if it cannot be read
     """
+    from securesystemslib import exceptions as errors
     from securesystemslib.signer import CryptoSigner
 
     with path.open('rb') as file:
@@ -86,6 +90,8 @@ def load(path: Path) -> CryptoSigner:
             f'file2:{path.resolve()}', load_public(_public(path)))
         if isinstance(signer, CryptoSigner):
             return signer
+    except errors.UnsupportedLibraryError:
+        raise _lacking() from None
     except (ValueError, TypeError):
         pass
     raise exceptions.NotSigned(f'{path} is no private key in PEM') from None

@@ -16,6 +16,7 @@ import shutil
 import tarfile
 import time
 import types
+import zipfile
 
 from securesystemslib.signer import CryptoSigner
 import testtools
@@ -29,14 +30,17 @@ from easystack_image.ota import home
 from easystack_image.ota.journal import journal
 from easystack_image.ota.journal import records
 from easystack_image.ota.release import archive
+from easystack_image.ota.release import build
 from easystack_image.ota.release import channels
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.release import index as indexes
 from easystack_image.ota.release import repository as repositories
 from easystack_image.ota.release import sample
+from easystack_image.ota.release import wheel as wheels
 from tests.unit.ota import base
 from tests.unit.ota import server
 
+_CHECK = wheels.check
 ROOT, TIMESTAMP = repositories.ROOT, repositories.TIMESTAMP
 
 
@@ -515,6 +519,33 @@ class InsideTest(AttackCase):
                     path, declare=True,
                     renamed={'config/sample.conf': name}))
             self.assertIn('is not allowed in it', str(error))
+
+    def test_path_traversal_inside_a_wheel(self) -> None:
+        """Declared, locked and hashed, as who builds releases could do."""
+        for number, name in enumerate((
+                '../../../../evil.py', '/etc/evil.py', 'a/../../evil.py',
+                'a\\..\\evil.py', 'C:evil.py', 'a//evil.py', './evil.py')):
+            folder = sample.write(self.root / f'wheel-{number}', '6.6.6', 6)
+            path, = (folder / 'wheels').iterdir()
+            with zipfile.ZipFile(path, 'a') as wheel:
+                wheel.writestr(name, 'import antigravity\n')
+            (folder / 'requirements.lock').write_text(
+                f'easystack_sample==6.6.6 --hash=sha256:'
+                f'{archive.describe(path).sha256}\n')
+            error = self.assertRaises(exceptions.InvalidRelease, build.build,
+                                      folder, self.root / 'out')
+            self.assertIn('a name that leads elsewhere', str(error))
+            # Whoever made an archive of it without asking us.
+            self.patch(wheels, 'check', lambda *arguments: None)
+            made = build.build(folder, self.root / 'out')
+            self.patch(wheels, 'check', _CHECK)
+            target = self.root / f'unpacked-{number}'
+            target.mkdir()
+            fd = os.open(target, os.O_RDONLY)
+            self.addCleanup(os.close, fd)
+            error = self.assertRaises(exceptions.InvalidRelease,
+                                      archive.unpack, made, fd)
+            self.assertIn('a name that leads elsewhere', str(error))
 
     def test_path_traversal_by_the_version(self) -> None:
         for version in ('../../1.1.0', '1.1.0/../../x', '/1.1.0', '1.1.0\n',

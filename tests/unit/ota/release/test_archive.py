@@ -79,6 +79,10 @@ class BuildTest(base.Case):
                     'version = "1"\nnumber = 1\n[files]\n')),
                 ('link', lambda path: (path / 'config/x').symlink_to('/')),
                 ('hidden', lambda path: (path / 'config/.x').touch()),
+                ('no zip', lambda path: next((path / 'wheels').iterdir()
+                                             ).write_bytes(b'PK')),
+                ('deep', lambda path: (path / 'release.toml').write_text(
+                    'a = ' + '[' * 100000)),
                 ('no wheel', lambda path: shutil.rmtree(path / 'wheels')),
                 ('surplus', lambda path: sample.make_wheel(
                     path / 'wheels', '2.0.0'))):
@@ -115,6 +119,34 @@ class ReadTest(base.Case):
                                   path)
         for word in (str(path), *words):
             self.assertIn(word, str(error))
+
+    def test_what_follows_its_end(self) -> None:
+        data = self.good.read_bytes()
+        path = self.root / 'bad.tar'
+        for end in (b'x', bytes(1), bytes(10240), b'x' * 10240):
+            path.write_bytes(data + end)
+            self.assertBad(path, 'should end')
+        # In what fills it up, and without all of its end.
+        for bad in (data[:-1] + b'x', data[:-512]):
+            path.write_bytes(bad)
+            self.assertBad(path, 'should end')
+
+    def test_nonsense_that_tarfile_stumbles_over(self) -> None:
+        deep = b'[' * 100000
+        info = tarfile.TarInfo('release.json')
+        info.size = len(deep)
+        self.assertIn('is no JSON', str(self.assertRaises(
+            exceptions.InvalidRelease, archive.inspect,
+            self.write([(info, deep)]))))
+        for headers in ({'GNU.sparse.map': 'x,y'},
+                        {'GNU.sparse.map': '1'},
+                        {'GNU.sparse.size': 'x'},
+                        {'GNU.sparse.major': '1', 'GNU.sparse.minor': '0'}):
+            info = tarfile.TarInfo('config/x')
+            info.pax_headers = headers
+            self.assertRaises(
+                exceptions.InvalidRelease, archive.inspect, self.write(
+                    [*self.members, (info, b'')], format=tarfile.PAX_FORMAT))
 
     def test_good(self) -> None:
         archive.inspect(self.write(self.members))

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 import shutil
 import subprocess
+import sys
 from typing import Any
 
 from tuf.api.metadata import TargetFile
@@ -49,6 +50,23 @@ class KeysTest(base.Case):
             error = self.assertRaises(exceptions.NotSigned, keys.load,
                                       self.root / 'key')
             self.assertIn('others may read', str(error))
+
+    def test_without_cryptography(self) -> None:
+        """On a machine that only installs."""
+        keys.create(self.root / 'key')
+        for call in ('create', 'load'):
+            done = subprocess.run(
+                [sys.executable, '-c', 'import sys, pathlib\n'
+                 'sys.modules["cryptography"] = None\n'
+                 'from easystack_image import exceptions\n'
+                 'from easystack_image.ota.release import keys\n'
+                 'try:\n'
+                 f'    keys.{call}(pathlib.Path("key"))\n'
+                 'except exceptions.NotSigned as error:\n'
+                 '    print(error)\n'],
+                capture_output=True, text=True, cwd=self.root, timeout=120)
+            self.assertIn('easystack-image[ota-release]', done.stdout,
+                          done.stderr)
 
     def test_no_keys(self) -> None:
         keys.create(self.root / 'key')
@@ -411,6 +429,36 @@ class CeremonyTest(base.SiteCase):
         _, index = channels.read(site, 'stable')
         self.assertEqual((9000, {1: 'why', 77777: 'why'}),
                          (index.floor, index.revoked))
+
+    def test_a_clock_that_was_ahead(self) -> None:
+        """Clients say whose fault it is; it can be made good."""
+        later = base.now() + datetime.timedelta(days=2)
+        self.archive('1.1.0', 2)
+        channels.add(self.mine.repository, 'stable',
+                     self.root / 'archives/easystack-image-1.1.0.tar', later)
+        self.mine.sign_and_publish(['stable'])
+        error = self.assertRaises(exceptions.ClockSetBack,
+                                  self.client().check)
+        self.assertIn('by a machine whose clock is ahead', str(error))
+        arguments = [base.COMMAND, 'release', 'floor',
+                     self.mine.repository.root, '1', '--channel', 'stable']
+        for more, code in (([], 1), (['--accept-clock'], 0)):
+            done = subprocess.run([*arguments, *more], capture_output=True,
+                                  text=True, timeout=120)
+            self.assertEqual(code, done.returncode, done.stderr)
+            self.assertIs(bool(code), 'was ahead' in done.stderr)
+        self.mine.sign_and_publish(['stable'])
+        self.assertEqual('1.1.0', self.client().check().next.version)
+
+    def test_times_that_no_calendar_has(self) -> None:
+        for made in (-1, 10 ** 15):
+            self.assertRaises(exceptions.InvalidRelease, indexes.Index,
+                              'stable', made)
+        for made in ('1e400', '[' * 100000):
+            self.assertRaises(
+                exceptions.InvalidRelease, indexes.load,
+                ('{"format": 1, "channel": "stable", "floor": 0, "releases": '
+                 f'[], "revoked": {{}}, "made": {made}}}').encode(), 'stable')
 
     def test_numbers_are_of_all_channels(self) -> None:
         site, now = self.mine.repository, base.now()
