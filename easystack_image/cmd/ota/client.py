@@ -87,7 +87,21 @@ def _slots(found: settings.Settings) -> slots_module.Slots:
 
 def _client(found: settings.Settings) -> updater.Client:
     current = _slots(found).current()
-    return updater.Client(found, current.release if current else None)
+    return updater.Client(found, current.release if current else None,
+                          needed=_needed(found))
+
+
+def _needed(found: settings.Settings) -> set[str]:
+    """Return the versions that an upgrade needs which did not end."""
+    upgrades = _journal(found).history()
+    if not upgrades or upgrades[-1].outcome is not None:
+        return set()
+    last = upgrades[-1]
+    return {version for version in (last.origin, last.target) if version}
+
+
+def _journal(found: settings.Settings) -> journal.Journal:
+    return journal.Journal(home.Home(Path(found.state_directory)))
 
 
 def run_check(arguments: argparse.Namespace,
@@ -136,8 +150,7 @@ def run_download(arguments: argparse.Namespace,
 def run_history(arguments: argparse.Namespace,
                 found: settings.Settings) -> int:
     """Show the journal."""
-    upgrades = journal.Journal(
-        home.Home(Path(found.state_directory))).history()
+    upgrades = _journal(found).history()
     output.table(arguments, ('number', 'time', 'what', 'event', 'step',
                              'details'), [
         (upgrade.number, time.strftime(
@@ -198,5 +211,6 @@ def run_collect(arguments: argparse.Namespace,
                 found: settings.Settings) -> int:
     """Remove old slots."""
     output.table(arguments, ('removed',), [
-        (name,) for name in _slots(found).collect(found.keep_slots)])
+        (name,) for name in _slots(found).collect(
+            found.keep_slots, _needed(found))])
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 import contextlib
 import dataclasses
 import os
@@ -55,13 +55,15 @@ class Client:
     :param settings: the configuration
     :param installed: the release that is in use here, or None
     :param now: the clock, in seconds since 1970
+    :param needed: versions whose archives stay, whatever is downloaded
     :raises easystack_image.exceptions.ConfigurationError: if the repository
         is not configured
     """
 
     def __init__(self, settings: settings_module.Settings,
                  installed: declarations.Declaration | None = None,
-                 now: Callable[[], float] = time.time) -> None:
+                 now: Callable[[], float] = time.time,
+                 needed: Collection[str] = ()) -> None:
         if not settings.repository:
             raise exceptions.ConfigurationError(
                 f'[{settings_module.GROUP}] repository is not set, so '
@@ -69,6 +71,7 @@ class Client:
         self._settings = settings
         self._installed = installed
         self._now = now
+        self._needed = needed
         self._home = homes.Home(Path(settings.state_directory))
         self._url = settings.repository.rstrip('/')
         self._fetcher = fetchers.Fetcher(
@@ -188,12 +191,13 @@ class Client:
                     'says')
             memories.save(self._home, memories.load(self._home).receive(
                 release))
-            _forget_others(directory, release.archive)
+            _forget_others(directory, [release.archive, *map(
+                declarations.archive_name, self._needed)])
         return path
 
 
-def _forget_others(directory: int, name: str) -> None:
+def _forget_others(directory: int, names: Collection[str]) -> None:
     """Remove what else was downloaded: slots need no archives."""
     for other in sorted(os.listdir(directory)):
-        if other != name:
+        if other not in names:
             fsio.unlink(other, directory)

@@ -98,7 +98,7 @@ class Declaration:
     @property
     def archive(self) -> str:
         """The name of its archive."""
-        return f'{PRODUCT}-{self.version}.tar'
+        return archive_name(self.version)
 
     def __str__(self) -> str:
         return f'{self.version} (number {self.number})'
@@ -224,3 +224,8 @@ def _check(name: str, value: object, kind: type) -> None:
 
 def _invalid(reason: str) -> exceptions.InvalidRelease:
     return exceptions.InvalidRelease(f'the release is malformed: {reason}')
+
+
+def archive_name(version: str) -> str:
+    """Return the name of the archive of a release."""
+    return f'{PRODUCT}-{version}.tar'

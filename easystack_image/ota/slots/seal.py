@@ -82,7 +82,7 @@ def write(slot: Path, release: declarations.Declaration,
         fsio.replace_file(NAME, json.dumps({
             'format': FORMAT, 'release': release.record(), 'python': python,
             'contents': seal.contents}, indent=0).encode(), fd)
-        # Whoever runs it may take a lease.
+        # Whoever runs it may read it.
         os.chmod(NAME, 0o444, dir_fd=fd)
         fsio.fsync(fd)
     finally:

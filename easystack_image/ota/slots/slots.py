@@ -18,7 +18,7 @@ link, it would load modules of the new release into the old process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 import contextlib
 import dataclasses
 import os
@@ -219,16 +219,17 @@ class Slots:
                 fsio.unlink(CURRENT, fd)
                 fsio.fsync(fd)
 
-    def collect(self, keep: int) -> list[str]:
+    def collect(self, keep: int, needed: Collection[str] = ()) -> list[str]:
         """Remove old slots, and what was left unfinished.
 
         The current and the previous one stay, and those that are in use.
 
         :param keep: how many others stay: those that were used last
+        :param needed: versions that stay in any case
         :returns: the names of those that were removed
         """
         with self._home.locked():
-            kept = self._kept()
+            kept = {*self._kept(), *needed}
             waiting = [name for name in self._by_use() if name not in kept]
             whole = [name for name in waiting if self._is_whole(name)]
             removed = [name for name in waiting
@@ -253,11 +254,10 @@ class Slots:
 
     def _remove(self, name: str) -> bool:
         path = self.path(name)
-        with using.to_remove(path) as unused:
-            if not unused or using.processes(path):
-                return False
-            self._discard(path)
-            return True
+        if using.processes(path):
+            return False
+        self._discard(path)
+        return True
 
     def _discard(self, path: Path) -> None:
         """Take away what is at the path of a slot, in one step."""

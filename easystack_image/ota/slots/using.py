@@ -1,4 +1,4 @@
-"""Which slots are in use: by a lease, or by processes that have its files.
+"""Which slots are in use: by processes that have files of theirs.
 
 A process that Python runs from a slot has loaded modules of it, and may load
 more at any time.  It has to be found even if it was started by hand.
@@ -8,48 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 
-from easystack_image.ota.slots import seal
-
 _PROC = Path('/proc')
-
-
-def lease(slot: Path) -> int:
-    """Take a lease: nobody removes the slot while the descriptor is open.
-
-    It can be inherited, so that a process that is started from the slot has
-    it as long as it lives.
-
-    :returns: the descriptor
-    :raises OSError: if the slot is not there
-    """
-    fd = os.open(slot / seal.NAME, os.O_RDONLY)
-    os.set_inheritable(fd, True)
-    fcntl.flock(fd, fcntl.LOCK_SH)
-    return fd
-
-
-@contextlib.contextmanager
-def to_remove(slot: Path) -> Iterator[bool]:
-    """Keep others from taking a lease; tell whether there is none."""
-    try:
-        fd = os.open(slot / seal.NAME, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        # Unfinished: nobody can have used it.
-        yield True
-        return
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-    finally:
-        os.close(fd)
 
 
 def processes(slot: Path) -> list[int]:

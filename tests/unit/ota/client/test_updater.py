@@ -12,6 +12,9 @@ import time
 from easystack_image import exceptions
 from easystack_image.ota import home
 from easystack_image.ota.client import memory
+from easystack_image.ota.journal import journal
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.release import channels
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.slots import building
@@ -88,6 +91,26 @@ class UpdaterTest(base.SiteCase):
         self.succeed('download')
         self.assertEqual(size, self.server.requests[-1][1])
         self.assertEqual(['easystack-image-1.1.0.tar'], self.downloaded())
+
+    def test_what_an_upgrade_needs_stays(self) -> None:
+        """The archives and slots of one that did not end."""
+        for version in ('1.1.0', '1.0.0'):
+            self.succeed('slots', 'build', self.downloaded_archive(version))
+        with journal.Journal(home.Home(self.root / 'state')
+                             ).writer() as writer:
+            self.downloaded_archive('1.1.0')
+            writer.open(Kind.UPGRADE, None, '1.1.0')
+            self.downloaded_archive('1.0.0')
+            self.assertEqual(
+                ['easystack-image-1.0.0.tar', 'easystack-image-1.1.0.tar'],
+                self.downloaded())
+            collect = ('slots', 'collect', '--keep', '0', '-f', 'json')
+            self.assertEqual([{'removed': '1.0.0'}],
+                             self.succeed(*collect).json)
+            writer.close(Outcome.ABANDONED)
+        self.downloaded_archive('1.0.0')
+        self.assertEqual(['easystack-image-1.0.0.tar'], self.downloaded())
+        self.assertEqual([{'removed': '1.1.0'}], self.succeed(*collect).json)
 
     def test_stopped_by_a_signal(self) -> None:
         """Ctrl-C ends it at once, and nothing is lost."""

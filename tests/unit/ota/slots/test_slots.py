@@ -284,14 +284,18 @@ class PointerTest(SlotsCase):
         for number in range(1, 5):
             self.make(f'{number}.0', number)
         self.use('3.0', '4.0')
-        lease = using.lease(self.place / 'slots/1.0')
         user = self.start(self.place / 'slots/2.0')
-        self.assertEqual([], self.slots.collect(0))
-        os.close(lease)
         self.assertEqual(['1.0'], self.slots.collect(0))
         user.kill()
         user.wait()
         self.assertEqual(['2.0'], self.slots.collect(0))
+
+    def test_what_is_needed_stays(self) -> None:
+        for number in range(1, 6):
+            self.make(f'{number}.0', number)
+        self.use('3.0', '4.0')
+        self.assertEqual(['1.0'], self.slots.collect(1, {'2.0', '9.0'}))
+        self.assertEqual({'2.0', '5.0'}, set(self.slots.collect(0)))
 
     def start(self, path: Path, **others: Any) -> subprocess.Popen[str]:
         """Start a process that has a file of a slot."""
@@ -303,18 +307,6 @@ class PointerTest(SlotsCase):
         self.addCleanup(process.kill)
         process.stdout.readline()
         return process
-
-    def test_a_lease_is_inherited(self) -> None:
-        for number in range(1, 4):
-            self.make(f'{number}.0', number)
-        self.use('2.0', '3.0')
-        lease = using.lease(self.place / 'slots/1.0')
-        other = self.start(self.root, pass_fds=[lease])
-        os.close(lease)
-        self.assertEqual([], self.slots.collect(0))
-        other.kill()
-        other.wait()
-        self.assertEqual(['1.0'], self.slots.collect(0))
 
     def test_processes(self) -> None:
         slot = self.make('1.0', 1)
