@@ -134,7 +134,8 @@ class _Exchange:
     """A request and its answer, from the beginning to the end."""
 
     __slots__ = ('_began', '_body', '_counter', '_ended', '_extra',
-                 '_heard', '_kind', '_pieces', '_result', '_start_response')
+                 '_heard', '_kind', '_pieces', '_result', '_start_response',
+                 '_ticket')
 
     def __init__(self, counter: counting.Counter, kind: counts.Kind,
                  extra: wsgi.Headers,
@@ -148,7 +149,7 @@ class _Exchange:
         self._ended = False
         self._body: Iterable[bytes] = ()
         self._began = time.perf_counter()
-        counter.begin(kind)
+        self._ticket = counter.begin(kind)
 
     def run(self, app: wsgi.Application, environ: wsgi.Environ) -> None:
         """Have an application answer.
@@ -177,7 +178,8 @@ class _Exchange:
         if not self._heard:
             self._heard = True
             self._counter.answered(self._kind,
-                                   time.perf_counter() - self._began)
+                                   time.perf_counter() - self._began,
+                                   self._ticket)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -206,7 +208,8 @@ class _Exchange:
         if not self._ended:
             self._ended = True
             self._counter.end(self._kind,
-                              self._result or counts.Result.CUT)
+                              self._result or counts.Result.CUT,
+                              self._ticket)
 
 
 def _kind(environ: wsgi.Environ) -> counts.Kind:

@@ -164,6 +164,16 @@ class Settings:
     watch_requests: int = _option(
         200, 'How many requests it takes to judge a release.',
         min=10, max=1000000)
+    watch_hang: float = _option(
+        30.0, 'Seconds after which a request without an answer, other than '
+        'the upload or download of data, counts as failed. If some took '
+        'longer with the old release, it is watch_slower times as long.',
+        min=1.0, max=3600.0)
+    watch_probe: float = _option(
+        10.0, 'Seconds within which the service has to answer GET / at the '
+        'address that users have. If it does not, three times in succession, '
+        'the old release is rolled back to. 0: it is not asked.',
+        min=0.0, max=600.0)
     coordination_url: str = _option(
         '', 'Where the nodes agree on who is upgraded: a URL for tooz, such '
         'as mysql://user:password@host/database, the same on all nodes. '

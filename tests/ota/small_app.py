@@ -2,10 +2,12 @@
 
 It is put into their wheels, with what a release does wrong before it:
 ``VERSION``, and perhaps ``STATUS``, ``LOSES``, or, for users only, ``SLOW``
-(seconds) and ``FAILS``.  It keeps images in memory, in the process that
-answers on the private socket.
+(seconds), ``FAILS``, ``HANGS`` (they are never answered) and ``STUCK`` (the
+process does nothing any more, as if an extension kept Python's lock).  It
+keeps images in memory, in the process that answers on the private socket.
 """
 
+import ctypes
 import functools
 import hashlib
 import json
@@ -20,7 +22,7 @@ from easystack_image.ota.serving import counts
 from easystack_image.ota.serving import layout
 
 _SETTINGS = {'VERSION': '0', 'SLOW': 0.0, 'STATUS': '200 OK', 'LOSES': False,
-             'FAILS': False}
+             'FAILS': False, 'HANGS': False, 'STUCK': False}
 _SETTINGS.update({name: value for name, value in globals().items()
                   if name in _SETTINGS})
 _images = {}
@@ -63,11 +65,16 @@ def application(environ, start_response):
 def _user(seconds):
     """Do what a user waits for; count it as the filter of Glance's does."""
     counter, begin = _counter(), time.perf_counter()
-    counter.begin(counts.Kind.GET)
+    ticket = counter.begin(counts.Kind.GET)
     time.sleep(seconds + _SETTINGS['SLOW'])
-    counter.answered(counts.Kind.GET, time.perf_counter() - begin)
+    while _SETTINGS['HANGS']:
+        time.sleep(1)
+    while _SETTINGS['STUCK']:
+        # Without letting any other thread run.
+        ctypes.PyDLL(None).pause()
+    counter.answered(counts.Kind.GET, time.perf_counter() - begin, ticket)
     counter.end(counts.Kind.GET, counts.Result.FAILED if _SETTINGS['FAILS']
-                else counts.Result.SUCCESS)
+                else counts.Result.SUCCESS, ticket)
     return '500 Internal Server Error' if _SETTINGS['FAILS'] else ''
 
 

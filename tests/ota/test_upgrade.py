@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 from tests.functional import processes
+from tests.ota import test_serving
 from tests.ota import upgrades
+
+#: How many requests an instance can be at.
+HANDS = upgrades.PROCESSES * 2
 
 
 class TestUpgrade(upgrades.UpgradeCase):
@@ -40,7 +46,11 @@ class TestUpgrade(upgrades.UpgradeCase):
         with upgrades.Upload(self.port) as upload:
             processes.poll(lambda: self.status()['instances'][0][
                 'in_flight'], 'the upload')
-            self.succeed('upgrade', '2.0.0')
+            result = self.command('upgrade', '2.0.0')
+            self.assertEqual(0, result.code, result.errors)
+            # It is no user who shows how the new release does.
+            self.assertIn('nothing that users do was judged', result.errors)
+            self.assertNotIn('answered 0 times', result.errors)
             self.succeed('rollback')
             self.assertEqual(['1.0.0.2'], self.names('leaving'))
         self.assertEqual(['1.0.0.2'], upload.answers)
@@ -81,6 +91,41 @@ class TestUpgrade(upgrades.UpgradeCase):
             before = len(load.failures)
             time.sleep(1)
         self.assertEqual(before, len(load.failures))
+
+    def test_hanging_release(self) -> None:
+        """What it has hangs; what waits in the queue is answered."""
+        self.configure(watch_hang=2)
+        self.hang('9.0.0', 'requests hang')
+
+    def test_stuck_release(self) -> None:
+        """It counts nothing, and takes no connections any more."""
+        self.configure(watch_probe=1)
+        self.hang('10.0.0', 'nobody answers GET /')
+
+    def hang(self, version: str, word: str) -> None:
+        """Have a release rolled back that keeps all that it takes.
+
+        More clients ask than it can keep.
+        """
+        with test_serving.Load(self.port, HANDS + 3, 0.02) as load:
+            result = self.command('upgrade', version, '--soak', '60')
+            self.assertEqual((1, 'rolled-back'),
+                             (result.code, result.json['outcome']))
+            self.assertIn(word, result.json['reason'])
+            self.assertLess(self.seconds('soak'), 20)
+            self.assertLess(self.seconds('rollback'), 1)
+            # Whoever it does not have is served.
+            rolled_back = time.monotonic()
+            processes.poll(lambda: load.since(rolled_back), 'an answer')
+            self.assertEqual({'1.0.0.5'}, load.since(rolled_back))
+            # It does not end by itself; an operator ends it.
+            bad, = (each for each in self.status()['instances']
+                    if each['role'] == 'leaving'
+                    and each['release'] == version)
+            os.killpg(bad['pid'], signal.SIGKILL)
+            self.serves('1.0.0')
+        # Each failed once, and was served when it asked again.
+        self.assertIn(len(load.failures), range(1, HANDS + 1))
 
     def test_asked_meanwhile(self) -> None:
         """A rollback while another process soaks: within a second."""

@@ -36,6 +36,8 @@ RELEASES: dict[str, dict[str, Any]] = {
     '6.0.0': {'wrong': 'SLOW = 0.3'},
     '7.0.0': {'database': ['expand', 'contract']},
     '8.0.0': {'wrong': 'FAILS = True'},
+    '9.0.0': {'wrong': 'HANGS = True'},
+    '10.0.0': {'wrong': 'STUCK = True'},
 }
 
 

@@ -26,22 +26,38 @@ class Counter:
     def __init__(self, row: MutableSequence[int] | memoryview[int]) -> None:
         self._row = row
         self._lock = threading.Lock()
+        #: Where in the row a request that waits can be put down.
+        self._free = list(range(counts.LENGTH, counts.LENGTH
+                                + counts.WAITING))
 
-    def begin(self, kind: counts.Kind) -> None:
-        """Hear that a request came in."""
+    def begin(self, kind: counts.Kind) -> int | None:
+        """Hear that a request came in.
+
+        :returns: what :meth:`answered` and :meth:`end` are to be given
+        """
         place = counts.KINDS[kind]
         with self._lock:
             self._row[counts.IN_FLIGHT + place] += 1
             self._row[counts.BEGUN + place] += 1
+            if kind in counts.TRANSFERS or not self._free:
+                return None
+            ticket = self._free.pop()
+            self._row[ticket] = counts.pack(kind, time.monotonic())
+            return ticket
 
-    def answered(self, kind: counts.Kind, seconds: float) -> None:
+    def answered(self, kind: counts.Kind, seconds: float,
+                 ticket: int | None = None) -> None:
         """Hear how long a request waited for the first byte."""
         place = (counts.TIMES + counts.KINDS[kind] * counts.BUCKETS
                  + counts.bucket(seconds))
         with self._lock:
             self._row[place] += 1
+            if ticket is not None:
+                # It waits no more; how long the rest takes, the client says.
+                self._row[ticket] = 0
 
-    def end(self, kind: counts.Kind, result: counts.Result) -> None:
+    def end(self, kind: counts.Kind, result: counts.Result,
+            ticket: int | None = None) -> None:
         """Hear that a request is done with, or given up."""
         place = counts.KINDS[kind]
         answer = (counts.ANSWERS + place * len(counts.RESULTS)
@@ -49,6 +65,9 @@ class Counter:
         with self._lock:
             self._row[counts.IN_FLIGHT + place] -= 1
             self._row[answer] += 1
+            if ticket is not None:
+                self._row[ticket] = 0
+                self._free.append(ticket)
 
     def now(self) -> counts.Counts:
         """Return what this process is at, and has done."""
@@ -71,10 +90,11 @@ def open_counter(place: layout.Place, number: int) -> Counter:
         raise FileExistsError(f'{path} is in use by this process')
     if not counts.is_whole(os.pread(fd, counts.SIZE, 0)):
         os.ftruncate(fd, 0)
-        os.ftruncate(fd, counts.SIZE)
+    os.ftruncate(fd, counts.WHOLE)
     # The descriptor stays open, and locked, until the process ends.
-    row = memoryview(mmap.mmap(fd, counts.SIZE)).cast('Q')
-    for place_in_row in range(counts.IN_FLIGHT, counts.BEGUN):
+    row = memoryview(mmap.mmap(fd, counts.WHOLE)).cast('Q')
+    for place_in_row in (*range(counts.IN_FLIGHT, counts.BEGUN),
+                         *range(counts.LENGTH, len(row))):
         row[place_in_row] = 0
     row[counts.PID] = os.getpid()
     row[0] = counts.MAGIC
@@ -95,4 +115,4 @@ def _take(path: Path) -> int | None:
 
 def private_counter() -> Counter:
     """Return a counter of which no file tells."""
-    return Counter([0] * counts.LENGTH)
+    return Counter([0] * (counts.LENGTH + counts.WAITING))

@@ -5,7 +5,9 @@ other.  A file is a row of counters of 64 bits that the worker has mapped,
 ``counts.NUMBER`` in the directory of the instance.  The worker holds a lock
 on it (flock(2)) as long as it lives.  So a reader knows whether anybody is at
 what the file says, whatever has the number of a dead process by now; and the
-next worker of that number goes on counting where the dead one ended.
+next worker of that number goes on counting where the dead one ended.  Behind
+the counters is since when each request waits that has no answer yet, of those
+that need no line of the client's: one that hangs is never counted otherwise.
 
 The worker of the private socket counts for itself only: what the updater
 asks there is no traffic.
@@ -73,6 +75,12 @@ ANSWERS = BEGUN + len(KINDS)
 TIMES = ANSWERS + len(KINDS) * len(RESULTS)
 LENGTH = TIMES + len(KINDS) * BUCKETS
 SIZE = 8 * LENGTH
+#: Of so many requests of a worker it is known since when they wait; one has at
+#: most 1024 threads.  Releases from before that have files without it.
+WAITING = 1024
+WHOLE = SIZE + 8 * WAITING
+#: Nanoseconds are shifted by this, to have room for a kind.
+_KIND_BITS = 3
 
 
 def bucket(seconds: float) -> int:
@@ -81,6 +89,31 @@ def bucket(seconds: float) -> int:
     if microseconds <= 1:
         return 0
     return min(int(_PER_OCTAVE * math.log2(microseconds)), BUCKETS - 1)
+
+
+def pack(kind: Kind, moment: float) -> int:
+    """Return what a file has for a request that waits.
+
+    :param moment: since when, in seconds of CLOCK_MONOTONIC
+    """
+    return int(moment * 1e9) << _KIND_BITS | KINDS[kind]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request without an answer.
+
+    :param since: when it came, in seconds of CLOCK_MONOTONIC, which all
+        processes of a machine have in common
+    """
+
+    kind: Kind
+    since: float
+
+
+def _unpack(value: int) -> Waiting:
+    kind = list(Kind)[value & (1 << _KIND_BITS) - 1]
+    return Waiting(kind, (value >> _KIND_BITS) / 1e9)
 
 
 def _upper(bucket: int) -> float:
@@ -98,6 +131,7 @@ class Counts:
     :param answers: how those ended that did, by kind
     :param times: how many waited how long for the first byte: by kind, then
         by the number of the bucket
+    :param waiting: the requests without an answer, but for transfers
     """
 
     workers: int = 0
@@ -107,6 +141,7 @@ class Counts:
         default_factory=dict)
     times: Mapping[Kind, Mapping[int, int]] = dataclasses.field(
         default_factory=dict)
+    waiting: tuple[Waiting, ...] = ()
 
     @property
     def answered(self) -> int:
@@ -150,7 +185,8 @@ class Counts:
             {kind: _sum(self.answers.get(kind, {}),
                         other.answers.get(kind, {})) for kind in Kind},
             {kind: _sum(self.times.get(kind, {}),
-                        other.times.get(kind, {})) for kind in Kind})
+                        other.times.get(kind, {})) for kind in Kind},
+            self.waiting + other.waiting)
 
     def since(self, earlier: Counts) -> Counts:
         """Return what came since an earlier reading of the same instance."""
@@ -162,7 +198,10 @@ class Counts:
                    for kind, each in self.times.items()})
 
     def record(self) -> dict[str, Any]:
-        """Return it as JSON has it; zeros are left out."""
+        """Return it as JSON has it; zeros are left out.
+
+        So is what waits, which is over before anybody reads it.
+        """
         return {'workers': self.workers, 'in_flight': _some(self.in_flight),
                 'begun': _some(self.begun),
                 'answers': {kind: _some(each) for kind, each
@@ -214,7 +253,9 @@ def decode(row: Sequence[int], lives: bool) -> Counts:
                 for result, way in RESULTS.items()}
          for kind, place in KINDS.items()},
         {kind: {number: value for number, value in enumerate(each) if value}
-         for kind, each in found.items()})
+         for kind, each in found.items()},
+        tuple(_unpack(value) for value in row[LENGTH:] if value)
+        if lives else ())
 
 
 def _by_kind(row: Sequence[int], first: int) -> dict[Kind, int]:
@@ -237,13 +278,13 @@ def _read(path: Path) -> Counts:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         lives = not try_lock(fd, fcntl.LOCK_SH)
-        data = os.pread(fd, SIZE, 0)
+        data = os.pread(fd, WHOLE, 0)
     finally:
         os.close(fd)
-    if not is_whole(data):
+    if not is_whole(data[:SIZE]):
         # Its worker is about to begin.
         return Counts(int(lives))
-    return decode(memoryview(data).cast('Q'), lives)
+    return decode(memoryview(data[:len(data) // 8 * 8]).cast('Q'), lives)
 
 
 def is_whole(data: bytes) -> bool:

@@ -25,6 +25,7 @@ class Worker:
         requests
     :param busy: how many requests it is at
     :param requests: how many it has begun
+    :param threads: how many it can be at
     """
 
     number: int
@@ -32,6 +33,7 @@ class Worker:
     accepting: bool
     busy: int
     requests: int
+    threads: int = 1
 
 
 def read(path: Path, timeout: float) -> list[Worker]:
@@ -71,4 +73,4 @@ def _worker(record: Mapping[str, Any]) -> Worker:
         number=record['id'], pid=record['pid'],
         accepting=bool(record['accepting']),
         busy=sum(core['in_request'] for core in record['cores']),
-        requests=record['requests'])
+        requests=record['requests'], threads=len(record['cores']))

@@ -87,7 +87,7 @@ class Fleet:
         deadline = time.monotonic() + self._timeout
         pids: list[int | None] = []
         while not self._is_warm(instance):
-            pid = self._pid(name)
+            pid = self.pid(name)
             if not pids or pids[-1] != pid:
                 pids.append(pid)
             if pids.count(None) >= _ENDS:
@@ -106,20 +106,13 @@ class Fleet:
         return instance.loaded and (
             len(warmth.results(instance.place)) >= self._processes)
 
-    def _pid(self, name: str) -> int | None:
+    def pid(self, name: str) -> int | None:
+        """Return the master of an instance, None if it does not run.
+
+        :raises InstanceError: if the launcher does not answer
+        """
         return next((each.pid for each in self.launcher.list()
                      if each.name == name), None)
-
-    def pids(self, name: str) -> list[int]:
-        """Return who an instance is: its master and its workers.
-
-        As long as they are the same, nothing of it has died.
-
-        :raises InstanceError: if it does not answer
-        """
-        return [self._pid(name) or 0,
-                *(worker.pid for worker in
-                  self.launcher.instance(name).workers())]
 
     def open(self, name: str) -> None:
         """Let an instance take requests; return when all its workers do.
@@ -169,7 +162,7 @@ class Fleet:
             # Nobody reads what its master should do.  It is dead, and its
             # workers may be at something yet; or it has only just begun to
             # start, with its gate shut.
-            if self._pid(name) is not None:
+            if self.pid(name) is not None:
                 self.launcher.stop(name)
 
 

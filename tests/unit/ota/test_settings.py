@@ -20,8 +20,8 @@ NAMES = {'repository', 'channel', 'trusted_root', 'state_directory',
          'drain_timeout', 'retry_limit', 'hooks_directory', 'hook_timeout',
          'notify_url', 'canary_credentials', 'canary_size',
          'canary_timeout', 'watch_errors', 'watch_slower', 'watch_slack',
-         'watch_requests', 'coordination_url', 'nodes', 'node_url',
-         'node_timeout', 'aside'}
+         'watch_requests', 'watch_hang', 'watch_probe', 'coordination_url',
+         'nodes', 'node_url', 'node_timeout', 'aside'}
 
 
 class SettingsTest(base.Case):

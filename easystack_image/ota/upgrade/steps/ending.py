@@ -10,6 +10,9 @@ from easystack_image.ota.client import memory as memories
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.serving import counts
+from easystack_image.ota.serving import addresses
+from easystack_image.ota.upgrade import probe as probes
+from easystack_image.ota.upgrade import vitals
 from easystack_image.ota.upgrade import watch
 from easystack_image.ota.upgrade import work as works
 
@@ -22,41 +25,83 @@ def soak(work: works.Work) -> dict[str, Any]:
 
     Whoever resumes an upgrade begins with this anew.
 
-    :raises Regression: if it answers worse than the old one did, or if one
-        of its processes dies: whoever waits at its gate is quicker than its
-        next start
+    :raises Regression: if it answers worse than the old one did, or not at
+        all, or if one of its processes dies: whoever waits at its gate is
+        quicker than its next start
     :raises RollbackAsked: if somebody has seen enough
     """
     name = work.new()
-    pids = _pids(work, name)
+    seconds = work.options.get('soak', 0)
+    alive = vitals.Vitals(work.fleet, name)
 
     def pause(seconds: float) -> None:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             work.tools.pause(min(left, _LOOK))
-            if _pids(work, name) != pids:
-                raise exceptions.Regression(
-                    f'a process of instance {name} died while it was '
-                    'watched; its log may say why')
+            alive.check()
 
-    watch.Watch(_before(work), watch.configured(work.settings)).observe(
-        work.tools.launcher.instance(name).place,
-        work.options.get('soak', 0), pause)
-    return {'instance': name}
+    alive.confirm(work.tools.pause)
+    place = work.tools.launcher.instance(name).place
+    size = _size(work, name)
+    watched = watch.Watch(_before(work), watch.configured(work.settings),
+                          size, _probe(work, name, seconds))
+    found = watched.observe(place, seconds, pause)
+    alive.confirm(work.tools.pause)
+    _tell(work, watched, found, size)
+    return {'instance': name, 'judged': watched.judged,
+            'unjudged': watched.unjudged()}
 
 
-def _pids(work: works.Work, name: str) -> list[int]:
+def _size(work: works.Work, name: str) -> watch.Size | None:
     try:
-        return work.fleet.pids(name)
-    except exceptions.InstanceError as error:
-        raise exceptions.Regression(
-            f'instance {name} died while it was watched: {error}') from None
+        workers = work.tools.launcher.instance(name).workers()
+    except exceptions.InstanceError:
+        return None
+    return watch.Size(len(workers), workers[0].threads)
+
+
+def _probe(work: works.Work, name: str,
+           seconds: float) -> probes.Probe | None:
+    """Return what asks as users do, if that is possible."""
+    if not (seconds and work.settings.watch_probe):
+        return None
+    try:
+        address = addresses.address(work.fleet.pid(name) or 0)
+    except (exceptions.InstanceError, OSError) as error:
+        work.say(f'where instance {name} listens cannot be seen: {error}')
+        return None
+    return address and probes.Probe(address, work.settings.watch_probe)
+
+
+def _tell(work: works.Work, watched: watch.Watch, found: counts.Counts,
+          size: watch.Size | None) -> None:
+    """Say what nothing is known of."""
+    if size and found.workers < size.workers:
+        work.say(f'{size.workers - found.workers} of {size.workers} processes '
+                 'do not count their requests: is the filter easystack_ota in '
+                 'the pipeline?')
+    unjudged = watched.unjudged()
+    if not unjudged:
+        return
+    nothing = {*watched.judged} - {watch.PROBES} <= {*unjudged}
+    work.say(('nothing that users do was judged' if nothing else
+              'not judged: ' + ', '.join(unjudged))
+             + f'; the release answered {watched.of_users(found).answered} '
+             f'requests, and {work.settings.watch_requests} of a kind are '
+             f'needed; GET / was answered {watched.judged[watch.PROBES]} '
+             'times')
 
 
 def _before(work: works.Work) -> counts.Counts | None:
     """Return what the old release did before the hand-over."""
-    record = work.upgrade.details(Step.HAND_OVER).get('before')
-    return counts.from_record(record) if record else None
+    details = work.upgrade.details(Step.HAND_OVER)
+    if not details.get('before'):
+        return None
+    recent = details.get('recently')
+    return watch.baseline(
+        counts.from_record(details['before']),
+        counts.from_record(recent) if recent else None,
+        work.settings.watch_requests)
 
 
 def commit(work: works.Work) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from easystack_image import exceptions
 from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.serving import counts
 from easystack_image.ota.upgrade import work as works
 
 
@@ -29,7 +30,9 @@ def preflight(work: works.Work) -> dict[str, Any]:
     if work.upgrade.kind is Kind.ROLLBACK:
         # It was checked when it was installed, but may have been damaged.
         work.target.verify()
-    return {'instances': serving}
+    return {'instances': serving, 'counts': {
+        name: counts.read(work.tools.launcher.instance(name).place).record()
+        for name in serving}}
 
 
 def stage(work: works.Work) -> dict[str, Any]:

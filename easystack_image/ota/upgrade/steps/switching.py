@@ -37,7 +37,7 @@ def hand_over(work: works.Work) -> dict[str, Any]:
     fleet.bring_up(new, work.target.path)
     details: dict[str, Any] = {'instance': new}
     if work.origin is not None:
-        details['before'] = _measure(work).record()
+        details |= _measure(work)
         if Step.SOAK in plans.of(work.upgrade):
             fleet.bring_up(work.standby_name, work.origin.path)
             details['standby'] = work.standby_name
@@ -68,12 +68,18 @@ def _aside(work: works.Work, name: str) -> Iterator[None]:
         aside.step_back(instances)
 
 
-def _measure(work: works.Work) -> counts.Counts:
-    """Return what the old instances did until now."""
-    total = counts.Counts()
+def _measure(work: works.Work) -> dict[str, Any]:
+    """Return what the old instances did until now, and since the preflight."""
+    life = recent = counts.Counts()
+    begin = work.upgrade.details(Step.PREFLIGHT).get('counts', {})
     for name in work.fleet.serving(work.origin.path) if work.origin else ():
-        total += counts.read(work.tools.launcher.instance(name).place)
-    return total
+        found = counts.read(work.tools.launcher.instance(name).place)
+        life += found
+        earlier = counts.from_record(begin[name]) if name in begin else None
+        # What died since, or bears the name since a reboot, counts anew.
+        if earlier and earlier.answered <= found.answered:
+            recent += found.since(earlier)
+    return {'before': life.record(), 'recently': recent.record()}
 
 
 def drain(work: works.Work) -> dict[str, Any]:

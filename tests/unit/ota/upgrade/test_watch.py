@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+import socket
+import time
 
 import fixtures
 import testtools
@@ -11,6 +13,7 @@ from easystack_image import exceptions
 from easystack_image.ota.serving import counting
 from easystack_image.ota.serving import counts
 from easystack_image.ota.serving import layout
+from easystack_image.ota.upgrade import probe as probes
 from easystack_image.ota.upgrade import watch
 
 Kind, Result = counts.Kind, counts.Result
@@ -27,9 +30,15 @@ class Service:
                result: Result = Result.SUCCESS,
                kind: Kind = Kind.GET) -> Service:
         for _ in range(number):
+            ticket = self.counter.begin(kind)
+            self.counter.answered(kind, seconds, ticket)
+            self.counter.end(kind, result, ticket)
+        return self
+
+    def hang(self, number: int, kind: Kind = Kind.GET) -> Service:
+        """Take requests, and give no answer."""
+        for _ in range(number):
             self.counter.begin(kind)
-            self.counter.answered(kind, seconds)
-            self.counter.end(kind, result)
         return self
 
     @property
@@ -155,6 +164,189 @@ class TimesTest(WatchCase):
                 self.judge()
 
 
+class Clock:
+    """time.monotonic, ahead of the real one by as much as a test likes."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self._real = time.monotonic
+
+    def __call__(self) -> float:
+        return self._real() + self.ahead
+
+
+class HungTest(WatchCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clock = Clock()
+        self.useFixture(fixtures.MonkeyPatch('time.monotonic', self.clock))
+
+    def test_many(self) -> None:
+        self.service.hang(10)
+        self.judge()
+        self.clock.ahead += LIMITS.hang + 1
+        self.assertRegression('10 requests hang', '31 s')
+
+    def test_all_that_it_can_be_at(self) -> None:
+        self.watch = watch.Watch(None, LIMITS, watch.Size(2, 2))
+        self.service.hang(3)
+        self.clock.ahead += LIMITS.hang + 1
+        self.judge()
+        self.service.hang(1)
+        self.clock.ahead += LIMITS.hang + 1
+        self.assertRegression('4 requests hang')
+
+    def test_share(self) -> None:
+        """Some hang among many that do not: once each, not once a window."""
+        self.service.answer(150).hang(1)
+        self.clock.ahead += LIMITS.hang + 1
+        for _ in range(4):
+            self.judge()
+            self.service.answer(100)
+        self.service.hang(2)
+        self.clock.ahead += LIMITS.hang + 1
+        self.assertRegression('2.0% of 102')
+
+    def test_answers_that_go_on(self) -> None:
+        """Slow clients, that is, and not a slow release."""
+        for _ in range(20):
+            ticket = self.service.counter.begin(Kind.LIST)
+            self.service.counter.answered(Kind.LIST, 0.1, ticket)
+        self.clock.ahead += 10 * LIMITS.hang
+        self.judge()
+
+    def test_transfers(self) -> None:
+        for kind in (Kind.UPLOAD, Kind.DOWNLOAD):
+            self.service.hang(100, kind)
+        self.clock.ahead += 86400
+        self.judge()
+
+    def test_what_took_long_before(self) -> None:
+        """Such as the deletion of a large image."""
+        before = Service().answer(5, 100.0, kind=Kind.CHANGE)
+        self.watch = watch.Watch(before.now, LIMITS)
+        self.service.hang(20, Kind.CHANGE)
+        self.clock.ahead += 190
+        self.judge()
+        self.clock.ahead += 50
+        self.assertRegression('20 requests hang')
+
+
+class Asked(probes.Probe):
+    """A probe that sees what it is told."""
+
+    def __init__(self, *findings: probes.Finding, status: int = 300) -> None:
+        super().__init__(('192.0.2.1', 1), 1)
+        self.findings = list(findings)
+        self.status = status
+
+    def look(self) -> probes.Finding:
+        return (self.findings.pop(0) if self.findings
+                else probes.Finding.NOTHING)
+
+
+FAILED, ANSWERED = probes.Finding.FAILED, probes.Finding.ANSWERED
+
+
+class ProbeTest(testtools.TestCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.place = layout.Place(
+            Path(self.useFixture(fixtures.TempDir()).path))
+        self.counter = counting.open_counter(self.place, 1)
+
+    def watched(self, *findings: probes.Finding,
+                status: int = 300) -> watch.Watch:
+        """Watch for as many looks as there are findings."""
+        found = watch.Watch(None, LIMITS, watch.Size(1, 4),
+                            Asked(*findings, status=status))
+        looks = []
+
+        def pause(_: float) -> None:
+            looks.append(1)
+            if len(looks) == len(findings):
+                raise InterruptedError
+
+        self.assertRaises(InterruptedError, found.observe, self.place, 60,
+                          pause)
+        return found
+
+    def test_nobody_answers(self) -> None:
+        found = watch.Watch(None, LIMITS, watch.Size(1, 4),
+                            Asked(FAILED, FAILED, FAILED))
+        error = self.assertRaises(exceptions.Regression, found.observe,
+                                  self.place, 60, lambda _: None)
+        self.assertIn('nobody answers GET /', str(error))
+
+    def test_now_and_then(self) -> None:
+        found = self.watched(FAILED, FAILED, ANSWERED, FAILED, FAILED)
+        self.assertEqual(1, found.judged[watch.PROBES])
+
+    def test_no_hand_is_free(self) -> None:
+        """What all are at may take as long as it takes."""
+        for _ in range(3):
+            self.counter.begin(Kind.UPLOAD)
+        self.watched(*[FAILED] * 10)
+
+    def test_nobody_counts(self) -> None:
+        """So all hands may be at uploads; that is said, at least."""
+        found = watch.Watch(None, LIMITS, watch.Size(2, 4), Asked(
+            *[FAILED] * 10))
+        (self.place.path / 'counts.1').unlink()
+        found.observe(self.place, 0)
+        for _ in range(9):
+            found.observe(self.place, 0)
+        self.assertIn(watch.PROBES, found.unjudged())
+
+    def test_unreachable(self) -> None:
+        found = self.watched(probes.Finding.UNREACHABLE, FAILED, FAILED,
+                             FAILED, FAILED)
+        self.assertEqual(['errors', 'get', 'list', 'probes'],
+                         found.unjudged())
+
+    def test_no_user(self) -> None:
+        """What it is answered is nothing to judge by."""
+        found = self.watched(*[ANSWERED] * 150, status=500)
+        for _ in range(150):
+            ticket = self.counter.begin(Kind.OTHER)
+            self.counter.end(Kind.OTHER, Result.FAILED, ticket)
+        found.judge(counts.read(self.place))
+        self.assertEqual(['errors', 'get', 'list'], found.unjudged())
+
+    def test_not_before_it_is_answered(self) -> None:
+        """At the end, what is not certain is waited for."""
+        with socket.create_server(('127.0.0.1', 0)) as deaf:
+            found = watch.Watch(None, LIMITS, watch.Size(1, 4), probes.Probe(
+                deaf.getsockname(), 0.05))
+            self.counter.end(Kind.GET, Result.SUCCESS,
+                             self.counter.begin(Kind.GET))
+            self.assertRaises(exceptions.Regression, found.observe,
+                              self.place, 0.01)
+
+    def test_what_waits_at_the_end(self) -> None:
+        self.counter.begin(Kind.GET)
+        found = watch.Watch(None, watch.Limits(hang=0.2), watch.Size(1, 1))
+        self.assertRaises(exceptions.Regression, found.observe, self.place,
+                          0.01)
+
+
+class BaselineTest(testtools.TestCase):
+
+    def test_recent(self) -> None:
+        """What it did last counts, where that is enough."""
+        service = Service().answer(1000, 1.0).answer(
+            1000, 1.0, kind=Kind.LIST).answer(5, 90.0, kind=Kind.CHANGE)
+        life = service.now
+        service.answer(150, 0.1).answer(20, 0.1, kind=Kind.LIST)
+        found = watch.baseline(service.now, service.now.since(life), 100)
+        self.assertEqual(170, found.answered)
+        self.assertLess(found.quantile(Kind.GET, 0.99), 0.2)
+        self.assertGreater(found.quantile(Kind.LIST, 0.99), 0.9)
+        self.assertGreater(found.quantile(Kind.CHANGE, 1.0), 80)
+
+
 class ObserveTest(testtools.TestCase):
 
     def test_until_the_end(self) -> None:
@@ -164,8 +356,7 @@ class ObserveTest(testtools.TestCase):
 
         def pause(seconds: float) -> None:
             pauses.append(seconds)
-            counter.begin(Kind.GET)
-            counter.end(Kind.GET, Result.SUCCESS)
+            counter.end(Kind.GET, Result.SUCCESS, counter.begin(Kind.GET))
             if len(pauses) == 3:
                 raise InterruptedError
 
