@@ -1,8 +1,8 @@
 """Where an instance takes requests: the address of the shared socket.
 
 Who holds it, and what was configured when it was bound, may be known to
-nobody any more; so the kernel is asked which sockets the master has inherited
-(proc(5)).
+nobody any more, and workers that hang tell nothing; so the kernel is asked
+which sockets the master has inherited (proc(5)).
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from easystack_image import exceptions
 from easystack_image.ota.client import memory as memories
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Step
-from easystack_image.ota.serving import counts
 from easystack_image.ota.serving import addresses
+from easystack_image.ota.serving import counts
 from easystack_image.ota.upgrade import probe as probes
 from easystack_image.ota.upgrade import vitals
 from easystack_image.ota.upgrade import watch
