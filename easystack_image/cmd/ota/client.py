@@ -17,8 +17,6 @@ from easystack_image.ota.journal import journal
 from easystack_image.ota.slots import building
 from easystack_image.ota.slots import slots as slots_module
 
-ATTENTION = 3
-
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
         ) -> None:
@@ -127,24 +125,22 @@ def run_check(arguments: argparse.Namespace,
                  'installed' if offer.release == status.installed else
                  'next' if offer.release == status.next else ''))
             for offer in status.offers])
-    if status.warning:
-        output.say(status.warning)
-        return ATTENTION
-    return 0
+    return output.attention(status.warning)
 
 
 def run_download(arguments: argparse.Namespace,
                  found: settings.Settings) -> int:
     """Download a release."""
     bar = output.Bar(sys.stderr)
+    client = _client(found)
     try:
-        path = _client(found).download(arguments.version, bar)
+        path = client.download(arguments.version, bar)
     finally:
         bar.close()
     if path is None:
         output.say('there is nothing newer than what is installed')
     output.record(arguments, {'archive': str(path) if path else None})
-    return 0
+    return output.attention(client.warning())
 
 
 def run_history(arguments: argparse.Namespace,

@@ -13,6 +13,8 @@ import syslog
 import time
 from typing import Any, TextIO
 
+#: The exit code of what is done, and needs somebody's attention.
+ATTENTION = 3
 _MIB = 1024 * 1024
 _WIDTH = 30
 #: Seconds from one line to the next, where there is no terminal.
@@ -92,6 +94,14 @@ def outlive_terminal() -> None:
     processes that are started.
     """
     signal.signal(signal.SIGHUP, lambda number, frame: None)
+
+
+def attention(warning: str) -> int:
+    """Say a warning if there is one; return the exit code."""
+    if not warning:
+        return 0
+    say(warning)
+    return ATTENTION
 
 
 def line(text: str) -> None:

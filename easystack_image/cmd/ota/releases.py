@@ -20,7 +20,6 @@ from easystack_image.ota.release import publish
 from easystack_image.ota.release import repository as repositories
 from easystack_image.ota.release import review
 
-ATTENTION = 3
 Function = Callable[[argparse.Namespace], int]
 
 
@@ -256,10 +255,8 @@ def run_status(arguments: argparse.Namespace) -> int:
          (state.expires - _now()).days) for state in states])
     soon = [state.role for state in states
             if (state.expires - _now()).days < arguments.warn_days]
-    if soon:
-        output.say('to be signed again soon: ' + ', '.join(soon))
-        return ATTENTION
-    return 0
+    return output.attention(
+        'to be signed again soon: ' + ', '.join(soon) if soon else '')
 
 
 def run_rehearse(arguments: argparse.Namespace) -> int:

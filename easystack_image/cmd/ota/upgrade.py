@@ -97,15 +97,18 @@ def run_begin(arguments: argparse.Namespace,
               found: settings.Settings) -> int:
     """Install or upgrade."""
     bar = output.Bar(sys.stderr)
+    used = _tools(found)
     try:
-        result = beginning.begin(_tools(found), beginning.Order(
+        result = beginning.begin(used, beginning.Order(
             arguments.kind, arguments.version, arguments.archive,
             arguments.until, tuple(arguments.force), arguments.soak_seconds,
             arguments.drain_seconds), bar)
     finally:
         bar.close()
-    return _show(arguments, result, 'there is nothing newer than what is '
+    code = _show(arguments, result, 'there is nothing newer than what is '
                                     'installed')
+    # It matters whatever came of it.
+    return code or output.attention(state.warning(used))
 
 
 def run_rollback(arguments: argparse.Namespace,
@@ -142,7 +145,7 @@ def run_status(arguments: argparse.Namespace,
     status = state.read(_tools(found))
     if arguments.format == 'json':
         output.record(arguments, status)
-        return 0
+        return output.attention(status['warning'] or '')
     current = status['current'] or {}
     output.record(arguments, {
         'release': current.get('version'), 'floor': status['floor'],
@@ -156,7 +159,7 @@ def run_status(arguments: argparse.Namespace,
             tuple(each.values()) for each in status['instances']])
     if status['upgrade']:
         _show_upgrade(arguments, status['upgrade'])
-    return 0
+    return output.attention(status['warning'] or '')
 
 
 def _show_upgrade(arguments: argparse.Namespace,

@@ -48,6 +48,17 @@ def refusal(release: declarations.Declaration, memory: memories.Memory,
     return ''
 
 
+def warning(installed: declarations.Declaration | None,
+            memory: memories.Memory) -> str:
+    """Return why the release that is in use should not be, or ''."""
+    if installed is None:
+        return ''
+    # It was upgraded to already.
+    reason = refusal(installed, memory, None)
+    return reason and (f'release {installed}, which is installed, should not '
+                       f'be used any more: {reason}')
+
+
 def choose(offers: Sequence[Offer], version: str | None,
            installed: declarations.Declaration | None,
            ) -> declarations.Declaration | None:

@@ -116,6 +116,14 @@ class Client:
         """Have no release below a number installed here, ever again."""
         memories.raise_floor(self._home, number)
 
+    def warning(self) -> str:
+        """Return why the installed release should not be used, or ''.
+
+        What was learned from the repository counts; it is not asked.
+        """
+        return offers_module.warning(self._installed,
+                                     memories.load(self._home))
+
     @contextlib.contextmanager
     def _session(self) -> Iterator[tuple[Updater, indexes.Index]]:
         """Ask the repository; learn what must not be forgotten."""
@@ -166,14 +174,9 @@ class Client:
     def _status(self, index: indexes.Index) -> Status:
         memory = memories.load(self._home)
         offers = offers_module.judge(index, memory, self._installed)
-        warning = ''
-        if self._installed and self._installed.number in memory.revoked:
-            warning = (f'release {self._installed}, which is installed, is '
-                       'revoked: '
-                       + memory.revoked[self._installed.number])
         return Status(index.channel, self._installed, offers,
                       offers_module.choose(offers, None, self._installed),
-                      warning)
+                      offers_module.warning(self._installed, memory))
 
     def _download(self, updater: Updater, release: declarations.Declaration,
                   progress: downloads.Progress) -> Path:

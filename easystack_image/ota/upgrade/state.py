@@ -8,6 +8,7 @@ from typing import Any
 
 from easystack_image import exceptions
 from easystack_image.ota.client import memory as memories
+from easystack_image.ota.client import offers
 from easystack_image.ota.journal.records import Event
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.journal.records import Upgrade
@@ -129,8 +130,16 @@ def read(tools: tools_module.Tools) -> dict[str, Any]:
         'previous': _slot(tools.slots.previous()),
         'slots': [slot.release.version for slot in tools.slots.all()],
         'floor': memories.load(tools.home).floor,
+        'warning': warning(tools) or None,
         'instances': found, 'error': error,
         'upgrade': last and _upgrade(last)}
+
+
+def warning(tools: tools_module.Tools) -> str:
+    """Return why the release that is in use should not be, or ''."""
+    current = tools.slots.current()
+    return offers.warning(current.release if current else None,
+                          memories.load(tools.home))
 
 
 def _slot(slot: slots_module.Slot | None) -> dict[str, Any] | None:

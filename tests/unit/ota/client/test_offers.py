@@ -44,6 +44,14 @@ class OffersTest(testtools.TestCase):
                                     revoked=(3,)))
         self.assertIsNone(self.next(one, two, floor=3))
 
+    def test_what_should_not_be_used(self) -> None:
+        memory = memories.Memory(0, 3, {4: 'why'})
+        for number, words in ((2, 'below 3'), (4, 'revoked: why')):
+            self.assertIn(words, offers.warning(release(number), memory))
+        self.assertEqual('', offers.warning(release(3), memory))
+        self.assertEqual('', offers.warning(release(5, 4), memory))
+        self.assertEqual('', offers.warning(None, memory))
+
     def test_in_between(self) -> None:
         found = release(1), release(2), release(3, minimum=2)
         self.assertEqual('2.0', self.next(*found, installed=1))

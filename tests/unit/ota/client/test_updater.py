@@ -77,9 +77,12 @@ class UpdaterTest(base.SiteCase):
                         base.now())
         mine.sign_and_publish(['stable'])
         self.server.folder = mine.repository.root / 'public'
-        result = self.command('check')
-        self.assertEqual(3, result.code)
-        self.assertIn('is revoked: it eats images', result.errors)
+        self.options['run_directory'] = self.root / 'run'
+        for command in ('check', 'download', 'upgrade', 'status'):
+            result = self.command(command, '-f', 'json')
+            self.assertEqual(3, result.code)
+            self.assertIn('is revoked: it eats images', result.errors)
+        self.assertIn('eats images', result.json['warning'])
 
     def test_resumed_by_the_next_command(self) -> None:
         self.server.tricks['1.1.0.tar'] = servers.break_off(1000)
