@@ -17,6 +17,7 @@ import testtools
 
 from easystack_image.blockstore.local import engine
 from easystack_image.blockstore.local import settings
+from tests.unit import forked
 from tests.unit.store import base as store_base
 
 COMMAND = Path(sysconfig.get_path('scripts')) / 'easystack-image-manage'
@@ -70,12 +71,20 @@ class CommandCase(testtools.TestCase):
                     debug: bool = False, **environment: str) -> Result:
         """Run the command as it is; never see a traceback.
 
+        :param command: a call of another program than the command's script;
+            the script needs no Python of its own to start
         :param debug: whether to see one
+        :param environment: has the script start by itself
         """
-        result = subprocess.run(
-            [*map(str, command), *map(str, arguments)], text=True,
-            stdin=subprocess.DEVNULL, capture_output=True, cwd=self.root,
-            timeout=60, env=self.environment(**environment))
+        words = [*map(str, command), *map(str, arguments)]
+        if command == (COMMAND,) and not environment:
+            result = forked.server().run(
+                words, self.root, self.environment(), timeout=60)
+        else:
+            result = subprocess.run(
+                words, text=True, stdin=subprocess.DEVNULL,
+                capture_output=True, cwd=self.root, timeout=60,
+                env=self.environment(**environment))
         answer = Result(result.returncode, result.stdout, result.stderr)
         self.addDetail('-'.join(map(str, arguments)).replace('/', '.'),
                        testtools.content.text_content(repr(answer)))

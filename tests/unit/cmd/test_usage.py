@@ -55,7 +55,8 @@ class UsageTest(base.CommandCase):
         installed = self.run_command(command=(
             sys.executable, '-c', 'import importlib.metadata as metadata; '
             'print(metadata.version("easystack-image"))'))
-        result = self.run_command('--version')
+        result = self.run_command('--version', command=(
+            sys.executable, base.COMMAND))
         self.assertEqual((0, ''), (result.code, result.errors))
         self.assertEqual(f'easystack-image-manage {installed.output}',
                          result.output)

@@ -9,7 +9,6 @@ import json
 import os
 from pathlib import Path
 import shutil
-import subprocess
 import sysconfig
 from typing import Any
 
@@ -26,6 +25,7 @@ from easystack_image.ota.release import build
 from easystack_image.ota.release import keys
 from easystack_image.ota.release import repository as repositories
 from easystack_image.ota.release import sample
+from tests.unit import forked
 from tests.unit.ota import server
 
 SCRIPTS = Path(sysconfig.get_path('scripts'))
@@ -181,11 +181,9 @@ class SiteCase(Case):
 
     def command(self, *arguments: object) -> Result:
         """Run the command as it is; never see a traceback."""
-        done = subprocess.run(
-            [COMMAND, '--config-file', self.write_config(),
-             *map(str, arguments)],
-            capture_output=True, text=True, timeout=120,
-            stdin=subprocess.DEVNULL, cwd=self.root)
+        done = forked.server().run(
+            [*map(str, (COMMAND, '--config-file', self.write_config(),
+                        *arguments))], self.root, os.environ, timeout=120)
         result = Result(done.returncode, done.stdout, done.stderr)
         self.addDetail('-'.join(map(str, arguments)).replace('/', '.'),
                        testtools.content.text_content(repr(result)))
