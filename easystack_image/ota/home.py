@@ -7,6 +7,7 @@
     metadata/     of the repository, as it was trusted last
     downloads/    archives, and the begun ones (SHA256.part)
     journal/      of the upgrades, see journal.py
+    anchor.json   the last line of the journal, see journal/chain.py
     hooks/        nothing but a lock, held while hooks run
     scratch/      of the process that holds the lock; means nothing later
 

@@ -36,15 +36,23 @@ def judge(index: indexes.Index, memory: memories.Memory,
 def refusal(release: declarations.Declaration, memory: memories.Memory,
             installed: declarations.Declaration | None) -> str:
     """Return why a release must not be installed here, or ''."""
-    if release.number in memory.revoked:
-        return f'it is revoked: {memory.revoked[release.number]}'
-    if release.number < memory.floor:
-        return (f'its number is below {memory.floor}, the lowest that may '
-                'still be installed here')
+    barred = bar(release.number, memory)
+    if barred:
+        return barred
     if installed is not None and installed.number < release.minimum:
         return (f'it can be upgraded to from number {release.minimum} on '
                 f'only, and {installed} is installed: install one in between '
                 'first')
+    return ''
+
+
+def bar(number: int, memory: memories.Memory) -> str:
+    """Return why nobody must install a release any more, or ''."""
+    if number in memory.revoked:
+        return f'it is revoked: {memory.revoked[number]}'
+    if number < memory.floor:
+        return (f'its number is below {memory.floor}, the lowest that may '
+                'still be installed here')
     return ''
 
 

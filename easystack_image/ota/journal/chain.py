@@ -9,8 +9,9 @@ Each line has the SHA-256 of the line before it, the first that of the last
 line of the upgrade before.  ``anchor.json`` has the place and SHA-256 of the
 last line, and who this machine is.  It is replaced after each line, so a
 journal that is older than the anchor, or another machine's, is a replay: to
-resume from it would do again what was done long ago.  One line may be ahead
-of the anchor, which a crash in between leaves.
+resume from it would do again what was done long ago.  It lies beside the
+directory, so that this is so for the whole of it as well.  One line may be
+ahead of the anchor, which a crash in between leaves.
 
 A line that cannot be written, for want of space or because the disk fails, is
 taken back, so that never more than one is ahead.  ``reserve`` keeps some
@@ -75,7 +76,7 @@ class Chain:
     def read(self) -> tuple[list[list[bytes]], list[Upgrade]]:
         """Return the lines of all upgrades, and what they say."""
         with self._home.directory(DIRECTORY) as fd:
-            self.anchor = _read_anchor(fd)
+            self.anchor = self._read_anchor(fd)
             numbers = sorted(int(name.removesuffix(_SUFFIX))
                              for name in os.listdir(fd)
                              if name.endswith(_SUFFIX))
@@ -236,7 +237,7 @@ class Chain:
 
         The anchor first: no crash in here may leave it ahead of the lines.
         """
-        if _read_anchor(fd) != self.anchor:
+        if self._read_anchor(fd) != self.anchor:
             self._drop_anchor(fd, self.anchor)
         following = _name(self.anchor.upgrade + 1)
         if fsio.exists(following, fd):
@@ -253,20 +254,28 @@ class Chain:
             sort_keys=True).encode() + b'\n'
 
     def _drop_anchor(self, fd: int, anchor: Anchor) -> None:
-        fsio.replace_file(ANCHOR, json.dumps(
-            {'format': FORMAT, **dataclasses.asdict(anchor)},
-            indent=1).encode() + b'\n', fd)
+        with self._home.directory('') as above:
+            fsio.replace_file(ANCHOR, json.dumps(
+                {'format': FORMAT, **dataclasses.asdict(anchor)},
+                indent=1).encode() + b'\n', above)
+        if fsio.exists(ANCHOR, fd):
+            # Of an updater before: that of above is what counts from now on.
+            fsio.unlink(ANCHOR, fd)
         self.anchor = anchor
 
+    def _read_anchor(self, fd: int) -> Anchor:
+        with self._home.directory('') as above:
+            return _read_anchor(above) or _read_anchor(fd) or Anchor('')
 
-def _read_anchor(fd: int) -> Anchor:
+
+def _read_anchor(fd: int) -> Anchor | None:
     try:
         record = json.loads(fsio.read_file(ANCHOR, fd, _LIMIT))
         if record.pop('format') == FORMAT:
             return Anchor(**record)
         reason = 'unknown format'
     except FileNotFoundError:
-        return Anchor('')
+        return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = repr(error)
     raise exceptions.JournalError(f'{ANCHOR} of the journal is damaged '

@@ -240,10 +240,9 @@ class Slots:
 
     def _kept(self) -> set[str]:
         """Return the names of the current slot, and of the previous one."""
-        number = self._current_generation()
-        current = {self._generations()[number]} if number else set()
         previous = self.previous()
-        return current | ({previous.path.name} if previous else set())
+        return {name for name in (
+            self.current_version(), previous and previous.path.name) if name}
 
     def _by_use(self) -> list[str]:
         """Return the names of all slots, those that were used last first."""

@@ -135,6 +135,7 @@ class Machine:
         """Do a step, with all hooks around it."""
         work, hooks = self._work, self._hooks
         work.tools.pause(0)
+        works.refuse_barred(work)
         began = time.monotonic()
         work.writer.begin(step, **(
             {'forced': list(work.forced_now)} if work.forced_now else {}))
@@ -182,6 +183,7 @@ def resume(tools: tools_module.Tools,
     with tools.writer() as writer:
         if writer.unfinished is None:
             return None
+        works.refuse_foreign(tools.slots, writer.unfinished)
         return Machine(works.Work(tools, writer, writer.unfinished,
                                   forced)).run()
 

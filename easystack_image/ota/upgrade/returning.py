@@ -83,6 +83,8 @@ def _roll_back(tools: tools_module.Tools, writer: journals.Writer,
                 ended.outcome and ended.kind is Kind.ROLLBACK):
             return machine.result(ended)
     upgrade = writer.unfinished
+    if upgrade is not None:
+        works.refuse_foreign(tools.slots, upgrade)
     if upgrade is not None and upgrade.kind is not Kind.ROLLBACK:
         return machine.Machine(works.Work(
             tools, writer, upgrade, forced)).roll_back(_REASON)

@@ -8,6 +8,8 @@ import time
 from typing import Any
 
 from easystack_image import exceptions
+from easystack_image.ota.client import memory as memories
+from easystack_image.ota.client import offers
 from easystack_image.ota.journal import journal as journals
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Step
@@ -163,3 +165,39 @@ def refuse_irrevocable(upgrade: Upgrade) -> None:
             f'the database has been contracted for {upgrade.target}, and '
             f'{upgrade.origin} cannot use it any more: resume the upgrade, '
             'or install a release that mends it')
+
+
+def refuse_barred(work: Work) -> None:
+    """Raise if the release must not be installed any more.
+
+    A "check" may have learned that since it was chosen.  Who goes back does
+    so all the same, and so does who cannot go back.
+
+    :raises easystack_image.exceptions.RefusedRelease: if it must not
+    """
+    if work.upgrade.kind is Kind.ROLLBACK or work.irrevocable:
+        return
+    number = work.options.get('number')
+    if number is None and work.staged:
+        number = work.target.release.number
+    barred = offers.bar(number, memories.load(work.tools.home)) if (
+        number is not None) else ''
+    if barred:
+        raise exceptions.RefusedRelease(
+            f'release {work.upgrade.target} must not be installed any more: '
+            f'{barred}')
+
+
+def refuse_foreign(slots: slots_module.Slots, upgrade: Upgrade) -> None:
+    """Raise if neither end of an upgrade is what is in use.
+
+    Others have been here since it was written: it is an old journal.
+
+    :raises easystack_image.exceptions.JournalError: if so
+    """
+    current = slots.current_version()
+    if current not in (upgrade.origin, upgrade.target):
+        raise exceptions.JournalError(
+            f'the {upgrade.kind} from {upgrade.origin} to {upgrade.target} '
+            f'did not end, says the journal, but {current} is in use: it is '
+            'an old journal. Put back state_directory as it was last')

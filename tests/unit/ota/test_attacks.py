@@ -576,6 +576,9 @@ class JournalTest(AttackCase):
         with testtools.ExpectedException(exceptions.JournalError):
             with journal.Journal(place).writer():
                 pass
-        # Or nothing of it.
+        # All of it, as from a backup; or nothing of it.
+        shutil.rmtree(self.root / 'state/journal')
+        shutil.copytree(self.root / 'old', self.root / 'state/journal')
+        self.refuse('it is an old one', run=('history',))
         os.unlink(self.root / 'state/journal/000001.jsonl')
         self.refuse('it is an old one', run=('history',))

@@ -172,13 +172,13 @@ class CrashTest(JournalCase):
             with self.journal.writer() as writer:
                 for number in range(line + 1):
                     if number == line:
-                        anchor = (self.place / 'journal/anchor.json'
+                        anchor = (self.place / 'anchor.json'
                                   ).read_bytes()
                     if number:
                         writer.begin(list(Step)[number])
                     else:
                         writer.open(Kind.UPGRADE, '1', '2')
-            (self.place / 'journal/anchor.json').write_bytes(anchor)
+            (self.place / 'anchor.json').write_bytes(anchor)
             with self.journal.writer() as writer:
                 self.assertEqual(line + 1, len(writer.unfinished.records))
                 writer.close(Outcome.ABANDONED)
@@ -345,7 +345,7 @@ class FullTest(JournalCase):
         self.mount()
         with self.journal.writer() as writer:
             writer.open(Kind.UPGRADE, '1.0.0', '1.1.0')
-        anchor = self.place / 'journal' / 'anchor.json'
+        anchor = self.place / 'anchor.json'
         before = anchor.read_bytes()
         with self.journal.writer() as writer:
             writer.begin(Step.SOAK)
@@ -374,6 +374,10 @@ class ReplayTest(JournalCase):
         # Its files without the anchor, and the anchor without its files.
         self.file(2).unlink()
         self.assertBad('it is an old one')
+        # And all of it, as it was.
+        shutil.rmtree(self.place / 'journal')
+        shutil.copytree(old, self.place / 'journal')
+        self.assertBad('it is an old one')
         shutil.rmtree(self.place)
         self.assertEqual([], self.journal.history())
 
@@ -388,22 +392,36 @@ class ReplayTest(JournalCase):
 
     def test_an_anchor_of_another_machine(self) -> None:
         self.write_upgrade()
-        path = self.place / 'journal/anchor.json'
+        path = self.place / 'anchor.json'
         record = json.loads(path.read_bytes())
         record['node'] = 'another'
         path.write_text(json.dumps(record))
         self.assertBad('of another machine')
 
+    def test_of_an_earlier_updater(self) -> None:
+        """It had the anchor among the files."""
+        self.write_upgrade()
+        old = self.place / 'journal/anchor.json'
+        (self.place / 'anchor.json').rename(old)
+        self.assertEqual(1, len(self.journal.history()))
+        shutil.copytree(self.place / 'journal', self.root / 'old')
+        self.write_upgrade('1.2.0')
+        self.assertFalse(old.exists())
+        self.assertEqual(2, len(self.journal.history()))
+        shutil.rmtree(self.place / 'journal')
+        shutil.copytree(self.root / 'old', self.place / 'journal')
+        self.assertBad('it is an old one')
+
     def test_without_anchor(self) -> None:
         self.write_upgrade()
-        os.unlink(self.place / 'journal/anchor.json')
+        os.unlink(self.place / 'anchor.json')
         self.assertBad()
 
     def test_anchor_is_damaged(self) -> None:
         self.write_upgrade()
         for text in ('', '[]', '{"format": 2}', '{"format": 1}',
                      '{"format": 1, "node": "", "who": 1}'):
-            (self.place / 'journal/anchor.json').write_text(text)
+            (self.place / 'anchor.json').write_text(text)
             self.assertBad('anchor.json', 'damaged')
 
     def test_any_line_is_changed(self) -> None:

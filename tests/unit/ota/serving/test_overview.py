@@ -73,7 +73,7 @@ class UpgradeTest(OverviewCase):
         directory = self.root / 'journal'
         directory.mkdir()
         (directory / '000001.jsonl').write_text('nonsense')
-        (directory / 'anchor.json').write_text('nonsense')
+        (self.root / 'anchor.json').write_text('nonsense')
         found, reason = overview.try_last_upgrade(self.root)
         self.assertIsNone(found)
         self.assertTrue(reason)

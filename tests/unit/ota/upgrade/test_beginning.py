@@ -264,3 +264,62 @@ class TestChain(BeginningCase):
                                   self.tools)
         self.assertIn('than was in use', str(error))
         self.assertEqual({NEW}, self.world.serving())
+
+
+class TestResume(BeginningCase):
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.install()
+
+    def check_back(self, until: Step, words: str) -> None:
+        """See that who resumes goes back, once something was learned."""
+        result = machine.resume(self.tools)
+        self.assertIn(f'must not be installed any more: {words}',
+                      result.reason)
+        self.assertIs(Outcome.ROLLED_BACK if self.built() == [OLD, NEW] and (
+            until is not Step.CHECK) else Outcome.ABANDONED, result.outcome)
+        self.assertEqual({OLD}, self.world.serving())
+        self.assertEqual(OLD, self.slots.current().release.version)
+
+    def test_revoked(self) -> None:
+        """Before it is built, before users get it, and before it is kept."""
+        for until in (Step.PREFLIGHT, Step.CHECK, Step.CANARY, Step.SOAK,
+                      Step.CONTRACT):
+            self.begin(until=until)
+            before = memories.load(self.tools.home)
+            self.learn(n2='it leaks')
+            self.check_back(until, 'it is revoked: it leaks')
+            # Which no updater does.
+            memories.save(self.tools.home, before)
+
+    def test_below_the_floor(self) -> None:
+        self.begin(until=Step.CANARY)
+        self.learn(floor=9)
+        self.check_back(Step.CANARY, 'its number is below 9')
+
+    def test_irrevocable(self) -> None:
+        self.begin(until=Step.SOAK)
+        tools = self.tools
+        with tools.writer() as writer:
+            writer.begin(Step.CONTRACT, irrevocable=True)
+        self.learn(n2='it leaks')
+        self.assertIs(Outcome.COMMITTED, machine.resume(tools).outcome)
+
+    def test_archive_is_kept(self) -> None:
+        """Others may download meanwhile, for the next time."""
+        self.begin(until=Step.PREFLIGHT)
+        self.succeed('download', OLD)
+        self.assertEqual([f'easystack-image-{version}.tar'
+                          for version in (OLD, NEW)],
+                         sorted(os.listdir(self.downloads)))
+        self.assertIs(Outcome.COMMITTED, machine.resume(self.tools).outcome)
+        self.succeed('download', OLD)
+        self.assertEqual(['easystack-image-1.0.0.tar'],
+                         os.listdir(self.downloads))
+
+    def test_archive_is_gone(self) -> None:
+        self.begin(until=Step.PREFLIGHT)
+        shutil.rmtree(self.downloads)
+        result = machine.resume(self.tools)
+        self.assertIn('is gone: "upgrade" again', result.reason)

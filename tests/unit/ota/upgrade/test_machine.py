@@ -247,6 +247,29 @@ class TestEnds(MachineCase):
             self.roll_back()
             self.serves(OLD)
 
+    def test_replay(self) -> None:
+        """Of an upgrade that did not end then, and did since."""
+        self.begin(NEW, until=Step.CANARY)
+        shutil.copytree(self.root / 'state', self.root / 'old')
+        self.resume()
+        self.begin(CONTRACTING)
+        self.put_back('journal')
+        self.check_replay('it is an old one')
+        # Without a trace, but for what is in use.
+        self.put_back('')
+        self.check_replay(f'{CONTRACTING} is in use')
+
+    def put_back(self, part: str) -> None:
+        path = self.root / 'state' / part
+        shutil.rmtree(path)
+        shutil.copytree(self.root / 'old' / part, path)
+
+    def check_replay(self, words: str) -> None:
+        for command in (self.resume, self.roll_back):
+            error = self.assertRaises(exceptions.JournalError, command)
+            self.assertIn(words, str(error))
+        self.assertEqual({CONTRACTING}, self.world.serving())
+
     def reboot(self) -> None:
         shutil.rmtree(self.root / 'run')
         self.world.running.clear()
