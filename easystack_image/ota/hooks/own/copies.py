@@ -6,15 +6,12 @@ Python of a slot, as an operator would.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 import json
 from typing import Any
 
-from oslo_config import cfg
-
 from easystack_image import exceptions
-from easystack_image.conf import stores
 from easystack_image.ota.hooks import base
+from easystack_image.ota.hooks.own import glance
 from easystack_image.ota.hooks.own import programs
 
 _MANAGE = 'easystack-image-manage'
@@ -22,33 +19,14 @@ _MANAGE = 'easystack-image-manage'
 _NOT_GOOD = 3
 #: Images that are named in a message.
 _NAMED = 3
-_LOCAL = 'local'
 _HOUR = 3600.0
-
-
-def _stores(context: base.Context) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the stores whose copies we look after, and their options."""
-    conf = cfg.ConfigOpts()
-    try:
-        conf([], project='glance', prog='glance-api',
-             default_config_files=list(context.config_files),
-             default_config_dirs=list(context.config_dirs))
-        for name in stores.names(conf):
-            options = stores.options(conf, name)
-            # Ceph looks after its own: "upgrade check" asks it how it is.
-            if options['engine'] == _LOCAL:
-                yield name, options
-    except (cfg.Error, OSError, UnicodeError) as error:
-        raise exceptions.HookFailed(
-            f'the configuration cannot be read: {error}') from None
 
 
 def _ask(context: base.Context, slot: str, store: str, *arguments: str,
          ) -> list[dict[str, Any]]:
     """Return what ``easystack-image-manage`` of a slot prints as JSON."""
-    done = programs.run(
-        slot, _MANAGE, *programs.configuration(context), f'--store={store}',
-        *arguments, '-f', 'json')
+    done = programs.run(context, _MANAGE, f'--store={store}', *arguments,
+                        '-f', 'json', directory=slot)
     if done.returncode not in (0, _NOT_GOOD):
         raise exceptions.HookFailed(
             f'{_MANAGE} {" ".join(arguments)} failed: '
@@ -73,7 +51,7 @@ class Copies(base.Hook):
     def run(self, context: base.Context) -> str | None:
         """See the base class."""
         found = []
-        for store, options in _stores(context):
+        for store, options in glance.Configuration(context).local:
             lacking = [row for row in _ask(
                 context, programs.slot(context), store, 'copies', 'list',
                 '--lacking') if row['copies'] < options['min_copies']]
@@ -99,7 +77,7 @@ class ReplicaFormat(base.Hook):
 
     def run(self, context: base.Context) -> str | None:
         """See the base class."""
-        for store, _ in _stores(context):
+        for store, _ in glance.Configuration(context).local:
             for target in _ask(context, programs.slot(context), store,
                                'device', 'formats'):
                 self._check(context, store, target)

@@ -35,8 +35,7 @@ def _manage(context: base.Context, what: str, *accept: int,
 
     :param accept: exit codes besides 0 that are no failure
     """
-    done = programs.run(programs.slot(context), _PROGRAM,
-                        *programs.configuration(context), 'db', what)
+    done = programs.run(context, _PROGRAM, 'db', what)
     said = programs.last_words(done)
     if done.returncode in (0, *accept):
         return done.returncode, said

@@ -9,6 +9,7 @@ import sys
 
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base
+from easystack_image.ota.hooks.own import owner
 
 #: What oslo.log writes before each line of a traceback.
 _LOGGED = re.compile(r'[-0-9]+ [0-9:.]+ [0-9]+ [A-Z]+ \S+ ?')
@@ -21,31 +22,37 @@ def slot(context: base.Context) -> str:
     return context.slot or context.origin_slot or sys.prefix
 
 
-def configuration(context: base.Context) -> list[str]:
+def run(context: base.Context, name: str, *arguments: str,
+        directory: str = '') -> subprocess.CompletedProcess[str]:
+    """Run a program of a slot to its end; the operator sees what it says.
+
+    It is told Glance's configuration, and runs as the user of the service
+    (:mod:`easystack_image.ota.hooks.own.owner`).  How long it may take is
+    the hook's time.
+
+    :param directory: another slot than that of the hook
+    :raises easystack_image.exceptions.HookFailed: if it is not there, or
+        Glance's configuration cannot be read
+    """
+    path = Path(directory or slot(context)) / 'bin' / name
+    user = owner.of(context)
+    try:
+        done = subprocess.run(  # noqa: S603  # of the release, and no shell
+            [path, *_configuration(context), *arguments],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            errors='replace', **(user.options() if user else {}))
+    except OSError as error:
+        whom = f' by user {user.name or user.user}' if user else ''
+        raise exceptions.HookFailed(
+            f'{path} cannot be run{whom}: {error.strerror}') from None
+    sys.stderr.write(done.stdout + done.stderr)
+    return done
+
+
+def _configuration(context: base.Context) -> list[str]:
     """Return how programs are told Glance's configuration."""
     return [*(f'--config-file={path}' for path in context.config_files),
             *(f'--config-dir={path}' for path in context.config_dirs)]
-
-
-def run(directory: str, name: str, *arguments: str,
-        ) -> subprocess.CompletedProcess[str]:
-    """Run a program of a slot to its end; the operator sees what it says.
-
-    How long it may take is the hook's time.
-
-    :param directory: the slot
-    :raises easystack_image.exceptions.HookFailed: if it is not there
-    """
-    path = Path(directory) / 'bin' / name
-    try:
-        done = subprocess.run(  # noqa: S603  # of the release, and no shell
-            [path, *arguments], stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, errors='replace')
-    except OSError as error:
-        raise exceptions.HookFailed(
-            f'{path} cannot be run: {error.strerror}') from None
-    sys.stderr.write(done.stdout + done.stderr)
-    return done
 
 
 def last_words(done: subprocess.CompletedProcess[str]) -> str:

@@ -67,9 +67,7 @@ class UpgradeCheck(base.Hook):
 
     def run(self, context: base.Context) -> str | None:
         """See the base class."""
-        done = programs.run(
-            programs.slot(context), _STATUS,
-            *programs.configuration(context), 'upgrade', 'check', '--json')
+        done = programs.run(context, _STATUS, 'upgrade', 'check', '--json')
         try:
             results = json.loads(done.stdout.strip().splitlines()[-1])
             found = [checks.Finding(each['result'] >= _FAILURE,
