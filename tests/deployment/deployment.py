@@ -42,6 +42,32 @@ def default_stores(root: Path) -> list[server.Store]:
     return [server.block_store('copies', server.make_devices(root))]
 
 
+def authentication(keystone: keystone_module.Keystone,
+                   root: Path) -> dict[str, Mapping[str, object]]:
+    """Return what a Glance has to know of its Keystone, and its policies.
+
+    :param root: an existing directory
+    """
+    glance = keystone.accounts['glance']
+    (root / 'policy.d').mkdir(exist_ok=True)
+    (root / 'policy.yaml').touch()
+    return {
+        'keystone_authtoken': {
+            'www_authenticate_uri': f'{keystone.url}/v3',
+            'auth_url': f'{keystone.url}/v3',
+            'auth_type': 'password',
+            'username': glance.user, 'password': glance.password,
+            'project_name': glance.project,
+            'user_domain_name': accounts.DOMAIN,
+            'project_domain_name': accounts.DOMAIN,
+            # Who may vouch for a request that outlives its token.
+            'service_token_roles': 'service',
+            'service_token_roles_required': True},
+        'oslo_policy': {'policy_file': root / 'policy.yaml',
+                        'policy_dirs': root / 'policy.d'},
+        'paste_deploy': {'flavor': FLAVOR}}
+
+
 class Deployment:
     """A Glance that asks a Keystone, with everything under ``root``.
 
@@ -73,32 +99,13 @@ class Deployment:
         self.metadefs = metadefs
         self.glance = server.Glance(
             root, default_stores(root) if stores is None else stores,
-            options=configuration.merge(self._options(), options or {}),
+            options=configuration.merge(
+                authentication(self.keystone, root), options or {}),
             import_options=import_options,
             database=server.MariaDB(self.keystone.database),
             pipelines=full_pipeline() if pipeline is None else pipeline,
             port=port)
         self._sessions: dict[str, keystone_session.Session] = {}
-
-    def _options(self) -> dict[str, Mapping[str, object]]:
-        glance = self.accounts['glance']
-        (self.root / 'policy.d').mkdir(exist_ok=True)
-        (self.root / 'policy.yaml').touch()
-        return {
-            'keystone_authtoken': {
-                'www_authenticate_uri': f'{self.keystone.url}/v3',
-                'auth_url': f'{self.keystone.url}/v3',
-                'auth_type': 'password',
-                'username': glance.user, 'password': glance.password,
-                'project_name': glance.project,
-                'user_domain_name': accounts.DOMAIN,
-                'project_domain_name': accounts.DOMAIN,
-                # Who may vouch for a request that outlives its token.
-                'service_token_roles': 'service',
-                'service_token_roles_required': True},
-            'oslo_policy': {'policy_file': self.root / 'policy.yaml',
-                            'policy_dirs': self.root / 'policy.d'},
-            'paste_deploy': {'flavor': FLAVOR}}
 
     @property
     def accounts(self) -> Mapping[str, accounts.Account]:

@@ -6,12 +6,12 @@ import atexit
 import functools
 from pathlib import Path
 import shutil
-import tempfile
 
 from easystack_image.ota.slots import building
 from easystack_image.ota.slots import slots as slots_module
 from tests.functional import processes
 from tests.ota import releases
+from tests.unit.ota import others
 
 OLD, NEW = '1.0.0', '2.0.0'
 
@@ -24,8 +24,9 @@ class Site:
 
     def __init__(self, root: Path) -> None:
         workshop = releases.Workshop(root)
+        # The user of the service runs what is in them.
         slots = slots_module.Slots(root / 'opt', building.Builder(
-            processes.script('uv'), processes.script('python')))
+            processes.script('uv'), others.python(root)))
         self.paths: dict[str, Path] = {}
         for version, number, glance in ((OLD, 1, releases.OLD_GLANCE),
                                         (NEW, 2, releases.NEW_GLANCE)):
@@ -40,7 +41,7 @@ class Site:
 @functools.cache
 def site() -> Site:
     """Return the site of this process, made when first asked for."""
-    directory = Path(tempfile.mkdtemp(prefix='hook-slots-')).resolve()
+    directory = others.directory('hook-slots-')
     # What is in slots may be written by nobody.
     atexit.register(shutil.rmtree, directory, onerror=_unlock)
     return Site(directory)

@@ -34,14 +34,19 @@ class Site:
     """The configuration of Glance, its database and devices, and slots.
 
     :param root: an existing directory, with a short path: sockets are in it
+    :param pipelines: the paste file; by default with a filter instead of
+        Keystone
+    :param options: more of Glance's configuration
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, pipelines: str | None = None,
+                 options: server.Options | None = None) -> None:
         self.root = root
         self.port = processes.free_port()
         self.glance = server.Glance(
             root, [server.block_store('copies', server.make_devices(root))],
-            database=server.MariaDB(), pipelines=releases.paste(),
+            options=options, database=server.MariaDB(),
+            pipelines=releases.paste() if pipelines is None else pipelines,
             port=self.port)
         self.slots_directory = root / 'opt'
         self.run_directory = root / 'run'

@@ -9,10 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from pathlib import Path
 import shutil
 import signal
-import tempfile
 import time
 from typing import Any, ClassVar
 import uuid
@@ -35,6 +33,7 @@ from tests.functional import processes
 from tests.functional import server
 from tests.ota import hook_slots
 from tests.ota import releases
+from tests.unit.ota import others
 
 ALL = ('expand', 'migrate', 'contract')
 #: As old a database as the new release can expand.
@@ -53,7 +52,7 @@ class SiteCase(testtools.TestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.root = Path(tempfile.mkdtemp())
+        self.root = others.directory('hooks-')
         self.addCleanup(shutil.rmtree, self.root)
         self.config = self.root / 'glance-api.conf'
         self.outcomes: list[base.Outcome] = []
@@ -221,7 +220,7 @@ class ReleaseTest(SiteCase):
         answer = json.loads(ended.stdout)
         return answer['state'], answer['message']
 
-    def break_option(self, group: str, name: str, value: object) -> None:
+    def set_option(self, group: str, name: str, value: object) -> None:
         self.glance.options = {group: {name: value}}
         self.glance.configure()
 
@@ -237,13 +236,13 @@ class ReleaseTest(SiteCase):
             self.assertEqual(('done', ''), self.one(name, hook_slots.OLD))
 
     def test_options(self) -> None:
-        self.break_option('DEFAULT', 'show_multiple_location', True)
+        self.set_option('DEFAULT', 'show_multiple_location', True)
         state, said = self.one('configuration')
         self.assertEqual('done', state)
         self.assertIn('[DEFAULT] show_multiple_location', said)
         self.assertIn('unknown', said)
         self.assertIn('did you mean show_multiple_locations?', said)
-        self.break_option('wsgi', 'task_pool_threads', 'many')
+        self.set_option('wsgi', 'task_pool_threads', 'many')
         state, said = self.one('configuration')
         self.assertEqual('failed', state)
         self.assertIn('task_pool_threads', said)
@@ -275,3 +274,24 @@ class ReleaseTest(SiteCase):
         state, said = self.one('upgrade-check')
         self.assertEqual('failed', state)
         self.assertIn('Store copies', said)
+
+    def test_owner(self) -> None:
+        """Devices, database and configuration are not those of root."""
+        logs = self.root / 'log'
+        logs.mkdir()
+        self.set_option('DEFAULT', 'log_dir', logs)
+        others.give(self.root)
+        for path in (self.root / 'etc').iterdir():
+            # A password is in it.
+            path.chmod(0o640)
+        self.assertEqual({'copies': ''}, {
+            name: said for name, said in self.run_hooks(
+                'at-preflight', ()).items() if name == 'copies'})
+        self.assertEqual(
+            {'configuration', 'policy', 'database-check', 'replica-format',
+             'copies', 'upgrade-check'}, set(self.run_hooks('at-check', ())))
+        self.assertTrue(list(logs.iterdir()))
+        self.assertEqual(
+            {others.USER}, {path.lstat().st_uid for path in (
+                self.root, *self.root.rglob('*'))
+                if not path.is_relative_to(self.root / 'state')})

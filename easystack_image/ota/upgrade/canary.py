@@ -96,11 +96,21 @@ def run(instance: instances.Instance, settings: CanarySettings,
     :raises easystack_image.exceptions.ConfigurationError: if the credentials
         cannot be used
     """
-    headers = {'Accept': 'application/json'}
-    if settings.credentials:
-        headers['X-Auth-Token'] = keystone.token(
-            keystone.read(settings.credentials), settings.timeout)
+    headers = {'Accept': 'application/json', **authenticate(settings)}
     return _Canary(instance, settings, headers, size).run()
+
+
+def authenticate(settings: CanarySettings) -> dict[str, str]:
+    """Return the headers that say who asks; none without credentials.
+
+    :raises easystack_image.exceptions.NotNow: if Keystone does not work
+    :raises easystack_image.exceptions.ConfigurationError: if the credentials
+        cannot be used
+    """
+    if not settings.credentials:
+        return {}
+    return {'X-Auth-Token': keystone.token(
+        keystone.read(settings.credentials), settings.timeout)}
 
 
 class _Canary:

@@ -83,7 +83,18 @@ class Fleet:
         instance = self.launcher.start(name, slot)
         if self.is_open(name):
             return instance
-        self._warm.ask(instance.place)
+        try:
+            self._warm.ask(instance.place)
+            self._wait(instance)
+        finally:
+            # There may be a token in it.
+            warmth.forget(instance.place)
+        self._warm.check(instance.place)
+        return instance
+
+    def _wait(self, instance: instance_module.Instance) -> None:
+        """Return when all workers of an instance are warm."""
+        name = instance.name
         deadline = time.monotonic() + self._timeout
         pids: list[int | None] = []
         while not self._is_warm(instance):
@@ -99,8 +110,6 @@ class Fleet:
                     f'instance {name} has not started within '
                     f'{self._timeout:g} s; its log may say why')
             self._pause(_PACE)
-        self._warm.check(instance.place)
-        return instance
 
     def _is_warm(self, instance: instance_module.Instance) -> bool:
         return instance.loaded and (

@@ -8,8 +8,8 @@ list needs has to be loaded, compiled or connected while he waits.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import json
-from pathlib import Path
 import time
 
 from easystack_image import exceptions
@@ -17,7 +17,6 @@ from easystack_image.ota import settings as settings_module
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import warmth
 from easystack_image.ota.upgrade import canary
-from easystack_image.ota.upgrade import keystone
 
 #: Tells one set of requests from the next.
 _SET = 'X-Easystack-Warm'
@@ -58,7 +57,7 @@ class WarmUp:
         warmth.ask(place, self._requests, max(1, self._settings.warm_images))
 
     def check(self, place: layout.Place) -> None:
-        """See how the workers of an instance did, and forget the requests.
+        """See how the workers of an instance did.
 
         A refusal does no harm: whether the release works is seen by the
         canary.
@@ -66,7 +65,6 @@ class WarmUp:
         :raises UpgradeFailed: if the application raised something
         """
         found = warmth.results(place)
-        warmth.forget(place)
         for worker, answers in sorted(found.items()):
             for request, answer in zip(self._requests, answers, strict=False):
                 if answer is not None and not answer[:1].isdigit():
@@ -76,11 +74,9 @@ class WarmUp:
                         f'{worker}: {answer}')
 
     def _token(self) -> dict[str, str]:
-        if not self._settings.canary_credentials:
-            return {}
         try:
-            return {'X-Auth-Token': keystone.token(keystone.read(
-                Path(self._settings.canary_credentials)), _PATIENCE)}
+            return canary.authenticate(dataclasses.replace(
+                canary.configured(self._settings), timeout=_PATIENCE))
         except (exceptions.NotNow, exceptions.ConfigurationError) as error:
             # A rollback has to go on without Keystone, too.
             self._say(f'new processes warm up without a token: {error}')

@@ -13,6 +13,8 @@ import tempfile
 #: Who runs the tests, or if that is root, somebody without a name.
 USER = os.getuid() or 65533
 GROUP = os.getgid() or 65533
+#: Where a copy of Python looks, in the words of ld.so(8).
+_LIBRARIES = b'$ORIGIN/../lib'
 
 
 def directory(prefix: str) -> Path:
@@ -51,11 +53,16 @@ def python(copies: Path) -> str:
     if _may_enter(_base().parent):
         return str(_base())
     name = f'python3.{sys.version_info.minor}'
-    copied = copies / 'python'
+    home, copied = Path(sys.base_prefix, 'lib'), copies / 'python'
     (copied / 'bin').mkdir(parents=True)
-    shutil.copy2(_base(), copied / 'bin' / name)
-    shutil.copytree(
-        Path(sys.base_prefix, 'lib', name), copied / 'lib' / name,
-        ignore=shutil.ignore_patterns('site-packages', 'test', 'tests',
-                                      '__pycache__', 'config-*', 'idlelib'))
+    shutil.copytree(home / name, copied / 'lib' / name, ignore=(
+        shutil.ignore_patterns('site-packages', 'test', 'tests',
+                               '__pycache__', 'config-*', 'idlelib')))
+    for library in home.glob('libpython3*.so*'):
+        shutil.copy2(library, copied / 'lib')
+    # Where it looks for that library stands in it.
+    (copied / 'bin' / name).write_bytes(_base().read_bytes().replace(
+        f'{home}'.encode() + b'\0',
+        _LIBRARIES.ljust(len(f'{home}') + 1, b'\0')))
+    (copied / 'bin' / name).chmod(0o755)
     return str(copied / 'bin' / name)

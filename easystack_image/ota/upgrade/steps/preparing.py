@@ -8,6 +8,7 @@ from typing import Any
 from easystack_image import exceptions
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.serving import counts
+from easystack_image.ota.upgrade import canary as canaries
 from easystack_image.ota.upgrade import work as works
 
 
@@ -16,7 +17,13 @@ def preflight(work: works.Work) -> dict[str, Any]:
 
     :raises InstanceError: if nobody starts instances
     :raises SlotError: if the release in use is another than it was
+    :raises easystack_image.exceptions.NotNow: if Keystone does not work
+    :raises easystack_image.exceptions.ConfigurationError: if it refuses the
+        credentials of the canary
     """
+    if work.upgrade.kind is not Kind.ROLLBACK:
+        # Sooner than by the canary: nothing has been built or changed yet.
+        canaries.authenticate(canaries.configured(work.settings))
     current = work.slots.current()
     if work.origin is None:
         work.fleet.launcher.list()

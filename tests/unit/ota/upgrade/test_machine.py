@@ -74,13 +74,15 @@ class MachineCase(base.Case):
         for number, version in enumerate((OLD, NEW), 1):
             self.world.make_slot(version, number)
         self.world.make_slot(CONTRACTING, 3, ['expand', 'contract'])
-        self.canary_fails = ''
+        self.canary_fails = self.canary_waits = ''
         self.useFixture(fixtures.MonkeyPatch(
             'easystack_image.ota.upgrade.canary.run', self.run_canary))
         self.begin(OLD, Kind.INSTALL)
         self.world.watched = True
 
     def run_canary(self, *_: object) -> canary.Report:
+        if self.canary_waits:
+            raise exceptions.NotNow(self.canary_waits)
         if self.canary_fails:
             raise exceptions.CanaryFailed(self.canary_fails)
         return canary.Report('', 0, {}, 0)
@@ -164,6 +166,8 @@ class TestEnds(MachineCase):
         result = self.begin(NEW)
         self.assertIs(Outcome.ROLLED_BACK, result.outcome)
         self.serves(OLD)
+        # There may be a token in it.
+        self.assertEqual([], list(self.root.glob('run/i/*/warm')))
 
     def test_hooks_say_no(self) -> None:
         """At every point that decides, before there is no way back."""
@@ -228,6 +232,19 @@ class TestEnds(MachineCase):
                          (result.kind, result.outcome))
         self.serves(OLD)
         self.assertRaises(exceptions.RefusedRelease, self.roll_back)
+
+    def test_cold_without_keystone(self) -> None:
+        """Whoever goes back does without a canary; others wait for it."""
+        self.begin(NEW)
+        self.canary_waits = 'Keystone does not answer'
+        self.assertEqual(Outcome.COMMITTED, self.roll_back().outcome)
+        self.assertIn('the canary is left out: Keystone does not answer',
+                      self.world.said)
+        self.serves(OLD)
+        self.assertRaises(exceptions.NotNow, self.begin, NEW)
+        self.canary_waits = ''
+        self.assertEqual(Outcome.COMMITTED, self.resume().outcome)
+        self.serves(NEW)
 
     def test_cold_to_what_was_revoked(self) -> None:
         self.begin(NEW)
