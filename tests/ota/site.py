@@ -119,11 +119,10 @@ class Holding:
         self._holder = holder_module.Holder(
             site.run_directory, '127.0.0.1', site.port, site.service)
         self._thread = threading.Thread(target=self._holder.run)
-        self.launcher = launcher_module.HolderLauncher(site.run_directory,
-                                                       PROCESSES)
+        self.launcher = launcher_module.HolderLauncher(site.run_directory)
         # As the updater does it where there is no Keystone.
         self._fleet = fleet.Fleet(
-            self.launcher, PROCESSES, warmup.WarmUp(
+            self.launcher, warmup.WarmUp(
                 settings.Settings(), lambda text: None), PATIENCE)
 
     def __enter__(self) -> Holding:

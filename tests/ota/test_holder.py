@@ -26,8 +26,7 @@ class HolderCase(upgrades.UpgradeCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.launcher = launcher_module.HolderLauncher(
-            self.root / 'run', upgrades.PROCESSES)
+        self.launcher = launcher_module.HolderLauncher(self.root / 'run')
         #: Which instance serves.
         self.first, = self.masters()
 

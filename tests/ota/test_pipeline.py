@@ -98,7 +98,7 @@ class Site:
         for _ in range(2):
             stack.callback(holder.end)
         self.launcher: launcher_module.Launcher = (
-            launcher_module.HolderLauncher(run, PROCESSES))
+            launcher_module.HolderLauncher(run))
 
     def start(self, name: str) -> instance_module.Instance:
         """Start an instance, and wait until it has loaded."""
@@ -307,7 +307,7 @@ _ENDLESS = """\
 import pathlib, sys
 from easystack_image.ota.serving import instance, layout
 from easystack_image.ota.upgrade import canary
-canary.run(instance.Instance(layout.Place(pathlib.Path(sys.argv[1])), 2),
+canary.run(instance.Instance(layout.Place(pathlib.Path(sys.argv[1]))),
            canary.CanarySettings(), 1 << 40)
 """
 

@@ -123,7 +123,7 @@ class ServingCase(testtools.TestCase):
             # At once.
             self.addCleanup(self.holder.end)
         self.launcher: launcher_module.Launcher = (
-            launcher_module.HolderLauncher(self.run_directory, PROCESSES))
+            launcher_module.HolderLauncher(self.run_directory))
 
     def start(self, name: str) -> instance_module.Instance:
         """Start an instance, and wait until it has loaded."""
@@ -374,7 +374,7 @@ class TestHolder(ServingCase):
         self.assertIn(str(self.run_directory), str(error))
 
     def test_no_holder(self) -> None:
-        launcher = launcher_module.HolderLauncher(Path('/nowhere'), 1)
+        launcher = launcher_module.HolderLauncher(Path('/nowhere'))
         error = self.assertRaises(exceptions.InstanceError, launcher.list)
         self.assertIn('easystack-image-ota hold', str(error))
 

@@ -32,6 +32,8 @@ class TestSystemdUpgrade(upgrades.UpgradeCase):
     def test_upgrade(self) -> None:
         """An instance that dies begins again, and "resume" goes on."""
         with self.load() as load:
+            # The next instance has more processes than the one that serves.
+            self.configure(processes=upgrades.PROCESSES + 1)
             self.succeed('upgrade', '2.0.0', '--until', 'start')
             new, = self.names('waiting')
             pid, = (each['pid'] for each in self.status()['instances']

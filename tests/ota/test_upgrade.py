@@ -19,6 +19,8 @@ class TestUpgrade(upgrades.UpgradeCase):
     def test_there_and_back(self) -> None:
         """Up, back while it is warm, up again, and back when it is cold."""
         with self.load() as load:
+            # The holder goes by what it was started with.
+            self.configure(processes=upgrades.PROCESSES + 1)
             result = self.succeed('upgrade', '2.0.0', '--until', 'soak')
             self.assertIsNone(result['outcome'])
             self.assertEqual((['2.0.0.4'], ['1.0.0.5']), (

@@ -10,14 +10,11 @@ import signal
 import sys
 import threading
 
-from easystack_image import exceptions
 from easystack_image.cmd.ota import output
 from easystack_image.ota import settings
 from easystack_image.ota.serving import boot
 from easystack_image.ota.serving import holder
 from easystack_image.ota.upgrade import tools
-
-LOG = logging.getLogger(__name__)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
@@ -46,16 +43,17 @@ def run_hold(arguments: argparse.Namespace,
     with contextlib.closing(kept):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, kept.end)
-        threading.Thread(target=_boot, args=(found,), daemon=True).start()
-        return 0 if kept.run() else 1
+        ended = threading.Event()
+        threading.Thread(target=_boot, args=(found, ended),
+                         daemon=True).start()
+        try:
+            return 0 if kept.run() else 1
+        finally:
+            ended.set()
 
 
-def _boot(found: settings.Settings) -> None:
+def _boot(found: settings.Settings, ended: threading.Event) -> None:
     """Have the current release serve, if there is one."""
-    try:
-        made = tools.make(found, output.say)
-        slot = made.slots.current()
-        if slot is not None:
-            boot.boot(made.launcher, slot, found.start_timeout)
-    except exceptions.EasystackImageError as error:
-        LOG.error('The current release does not serve: %s', error)
+    made = tools.make(found, output.say)
+    boot.keep_trying(made.launcher, made.slots.current, found.start_timeout,
+                     ended.wait)

@@ -28,12 +28,10 @@ class Instance:
     """One instance of the service.
 
     :param place: its directory
-    :param processes: how many workers it has on the shared socket
     """
 
-    def __init__(self, place: layout.Place, processes: int) -> None:
+    def __init__(self, place: layout.Place) -> None:
         self.place = place
-        self._processes = processes
 
     @property
     def name(self) -> str:
@@ -43,16 +41,19 @@ class Instance:
     def workers(self) -> list[stats.Worker]:
         """Return the workers on the shared socket.
 
+        They are as many as were configured when it was started.
+
         :raises InstanceError: if the instance does not answer
         """
-        return self._all()[:self._processes]
+        return self._all()[:-1]
 
     def _all(self) -> list[stats.Worker]:
+        """Return all workers; the last one is that of the private socket."""
         found = stats.read(self.place.stats, _ANSWER)
-        if len(found) != self._processes + 1:
+        if len(found) <= 1:
             raise exceptions.InstanceError(
-                f'instance {self.name} has {len(found)} workers, not '
-                f'{self._processes + 1}')
+                f'{self.place.stats} tells of {len(found)} worker; an '
+                'instance has one more than serve users')
         return found
 
     @property

@@ -176,9 +176,7 @@ class Keeper:
         for child in self._children.values():
             if child.runs and not child.told:
                 with contextlib.suppress(exceptions.InstanceError):
-                    instance_module.Instance(
-                        self._place(child.name),
-                        self._service.processes).leave()
+                    instance_module.Instance(self._place(child.name)).leave()
                     child.told = True
 
     def watch(self) -> None:

@@ -66,12 +66,10 @@ class HolderLauncher:
     """Asks the holder of this package.
 
     :param run: the holder's directory
-    :param processes: how many workers an instance has on the shared socket
     """
 
-    def __init__(self, run: Path, processes: int) -> None:
+    def __init__(self, run: Path) -> None:
         self._run = run
-        self._processes = processes
 
     def start(self, name: str, slot: Path) -> instance_module.Instance:
         """See the protocol."""
@@ -94,8 +92,7 @@ class HolderLauncher:
     def instance(self, name: str) -> instance_module.Instance:
         """See the protocol."""
         return instance_module.Instance(
-            layout.Place((self._run / keeper.INSTANCES / name).absolute()),
-            self._processes)
+            layout.Place((self._run / keeper.INSTANCES / name).absolute()))
 
     def _ask(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
         """Ask; again, if the holder is killed meanwhile: it does no harm."""

@@ -116,8 +116,7 @@ class SystemdLauncher:
 
     def instance(self, name: str) -> instance_module.Instance:
         """See the protocol."""
-        return instance_module.Instance(self._place(name),
-                                        self._service.processes)
+        return instance_module.Instance(self._place(name))
 
     def _place(self, name: str) -> layout.Place:
         return layout.Place(self._run / INSTANCES / name)

@@ -27,17 +27,15 @@ class Fleet:
     """The instances.
 
     :param launcher: who starts them
-    :param processes: how many workers each has on the shared socket
     :param warm: has an instance warm up before it serves
     :param start_timeout: seconds that one may take to start
     :param pause: sleeps, or raises what has to interrupt any waiting
     """
 
-    def __init__(self, launcher: launcher_module.Launcher, processes: int,
+    def __init__(self, launcher: launcher_module.Launcher,
                  warm: warmup.WarmUp, start_timeout: float,
                  pause: Callable[[float], None] = time.sleep) -> None:
         self.launcher = launcher
-        self._processes = processes
         self._warm = warm
         self._timeout = start_timeout
         self._pause = pause
@@ -113,7 +111,7 @@ class Fleet:
 
     def _is_warm(self, instance: instance_module.Instance) -> bool:
         return instance.loaded and (
-            len(warmth.results(instance.place)) >= self._processes)
+            len(warmth.results(instance.place)) >= len(instance.workers()))
 
     def pid(self, name: str) -> int | None:
         """Return the master of an instance, None if it does not run.

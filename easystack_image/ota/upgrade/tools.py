@@ -122,4 +122,4 @@ def _launcher(settings: settings_module.Settings) -> launchers.Launcher:
     run = Path(settings.run_directory)
     if settings.launcher == 'systemd':
         return systemd.SystemdLauncher(run, service(settings))
-    return launchers.HolderLauncher(run, settings.processes)
+    return launchers.HolderLauncher(run)

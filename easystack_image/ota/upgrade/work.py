@@ -66,8 +66,7 @@ class Work:
     def fleet(self) -> fleets.Fleet:
         """The instances; waiting for one ends if a rollback is wanted."""
         return fleets.Fleet(
-            self.tools.launcher, self.settings.processes,
-            warmup.WarmUp(self.settings, self.say),
+            self.tools.launcher, warmup.WarmUp(self.settings, self.say),
             self.settings.start_timeout,
             time.sleep if self.rolling_back else self.tools.pause)
 

@@ -18,7 +18,13 @@ def start(work: works.Work) -> dict[str, Any]:
 
     :raises UpgradeFailed: if it does not come up
     """
-    work.fleet.bring_up(work.new_name, work.target.path)
+    instance = work.fleet.bring_up(work.new_name, work.target.path)
+    found, wanted = len(instance.workers()), work.settings.processes
+    if found != wanted:
+        work.say(f'instance {work.new_name} has {found} processes for users, '
+                 f'and not {wanted}: the holder goes by the configuration '
+                 'that it was started with; the documentation has how to '
+                 'exchange it')
     return {'instance': work.new_name}
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+import socket
+import tempfile
+import threading
 
 import fixtures
 import testtools
@@ -23,7 +27,7 @@ class DirectoryTest(testtools.TestCase):
         self.place = layout.Place(self.root / 'a')
         self.place.path.mkdir()
         self.other = self.root / 'other'
-        self.instance = instance_module.Instance(self.place, 1)
+        self.instance = instance_module.Instance(self.place)
 
     def test_gate(self) -> None:
         self.place.gate.symlink_to(self.other)
@@ -55,3 +59,53 @@ class DirectoryTest(testtools.TestCase):
         error = self.assertRaises(exceptions.InstanceError,
                                   self.instance.leave)
         self.assertIn('does not run', str(error))
+
+
+class WorkersTest(testtools.TestCase):
+    """How many there are is said by uWSGI, and by no configuration."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # Sockets need short paths.
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.place = layout.Place(Path(directory.name))
+        self.instance = instance_module.Instance(self.place)
+
+    def master(self, *accepting: bool) -> None:
+        """Answer one question as uWSGI does: a worker after the other."""
+        listener = socket.socket(socket.AF_UNIX)
+        self.place.stats.unlink(missing_ok=True)
+        listener.bind(str(self.place.stats))
+        listener.listen()
+
+        def answer() -> None:
+            with listener, listener.accept()[0] as connection:
+                connection.sendall(json.dumps({'workers': [
+                    {'id': number, 'pid': 100 + number, 'requests': 0,
+                     'accepting': int(each),
+                     'cores': [{'in_request': 0}, {'in_request': 1}]}
+                    for number, each in enumerate(accepting, 1)]}).encode())
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        self.addCleanup(thread.join)
+
+    def test_as_many_as_there_are(self) -> None:
+        for number in (1, 2, 5):
+            self.master(*[False] * number, True)
+            found = self.instance.workers()
+            self.assertEqual([100 + each for each in range(1, number + 1)],
+                             [worker.pid for worker in found])
+            self.assertEqual({2}, {worker.threads for worker in found})
+            self.master(*[False] * number, True)
+            self.assertTrue(self.instance.loaded)
+            self.master(*[True] * number, False)
+            self.assertFalse(self.instance.loaded)
+
+    def test_no_instance(self) -> None:
+        """One that has no worker beside the private one is none of ours."""
+        self.master(True)
+        error = self.assertRaises(exceptions.InstanceError,
+                                  self.instance.workers)
+        self.assertIn('1 worker', str(error))

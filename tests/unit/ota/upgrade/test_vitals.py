@@ -30,7 +30,7 @@ class VitalsTest(testtools.TestCase):
         self.world.start(NAME, root / 'opt/slots/2.0.0')
         launcher = worlds.Launcher(self.world)
         self.vitals = vitals.Vitals(fleet.Fleet(
-            launcher, 1, warmup.WarmUp(settings_module.Settings(), print),
+            launcher, warmup.WarmUp(settings_module.Settings(), print),
             1), NAME)
         self.now = 0.0
         self.useFixture(fixtures.MonkeyPatch(

@@ -158,7 +158,7 @@ class Instance(instance.Instance):
     """An instance that answers at once."""
 
     def __init__(self, world: World, name: str) -> None:
-        super().__init__(world.place(name), 1)
+        super().__init__(world.place(name))
         self._world = world
 
     def _all(self) -> list[stats.Worker]:
