@@ -45,7 +45,7 @@ def session(home: homes.Home, url: str, root: bytes,
     :raises easystack_image.exceptions.Unreachable: if it does not answer
     """
     with home.scratch() as scratch, home.directory(METADATA) as kept, \
-            translated():
+            translated(url):
         _bring(kept, scratch)
         try:
             updater = Updater(
@@ -109,16 +109,21 @@ def _keep(scratch: Path, kept: int) -> None:
 
 
 @contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Raise errors of ours, which say what they mean, for those of tuf."""
+def translated(url: str) -> Iterator[None]:
+    """Raise errors of ours, which say what they mean, for those of tuf.
+
+    :param url: of the repository
+    """
     try:
         yield
     except tuf_errors.ExpiredMetadataError as error:
+        again = ('a copy on a stick or disk is good for some days only: make '
+                 'a new one' if url.startswith('file:') else
+                 'it has to be published again by those who keep it')
         raise exceptions.Untrusted(
-            f'what the repository offers is out of date ({error}): it has to '
-            'be published again by those who keep it; or somebody keeps '
-            'newer releases from this machine; or the clock here is wrong',
-        ) from error
+            f'what the repository offers is out of date ({error}): {again}; '
+            'or somebody keeps newer releases from this machine; or the '
+            'clock here is wrong') from error
     except (tuf_errors.RepositoryError,
             tuf_errors.DownloadLengthMismatchError) as error:
         raise exceptions.Untrusted(

@@ -39,7 +39,8 @@ class Status:
     offers: list[offers_module.Offer]
     #: What to upgrade to, or None.
     next: declarations.Declaration | None
-    #: Why the installed release should not be used any more, or ''.
+    #: Why the installed release should not be used any more, or that the
+    #: updater is too old; or ''.
     warning: str
 
 
@@ -154,7 +155,7 @@ class Client:
         data = self._fetcher.download_bytes(self._locate(target),
                                             target.length)
         target.verify_length_and_hashes(data)
-        return indexes.load(data, self._settings.channel)
+        return indexes.load(data, self._settings.channel, lenient=True)
 
     def _find(self, updater: Updater, path: str, limit: int) -> TargetFile:
         target = updater.get_targetinfo(path)
@@ -176,7 +177,9 @@ class Client:
         offers = offers_module.judge(index, memory, self._installed)
         return Status(index.channel, self._installed, offers,
                       offers_module.choose(offers, None, self._installed),
-                      offers_module.warning(self._installed, memory))
+                      '; '.join(filter(None, (
+                          offers_module.warning(self._installed, memory),
+                          _newer(index)))))
 
     def _download(self, updater: Updater, release: declarations.Declaration,
                   progress: downloads.Progress) -> Path:
@@ -197,6 +200,12 @@ class Client:
             _forget_others(directory, [release.archive, *map(
                 declarations.archive_name, self._needed)])
         return path
+
+
+def _newer(index: indexes.Index) -> str:
+    return index.unknown and (
+        f'the channel has {index.unknown} releases that this updater does '
+        'not understand: upgrade the updater') or ''
 
 
 def _forget_others(directory: int, names: Collection[str]) -> None:

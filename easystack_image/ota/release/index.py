@@ -38,6 +38,8 @@ class Index:
     releases: tuple[declarations.Declaration, ...] = ()
     #: Why a release is revoked, by its number.
     revoked: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    #: How many releases there are besides, which only later updaters know.
+    unknown: int = 0
 
     def __post_init__(self) -> None:
         numbers = [each.number for each in self.releases]
@@ -76,10 +78,12 @@ class Index:
         }, sort_keys=True, indent=1).encode() + b'\n'
 
 
-def load(data: bytes, channel: str) -> Index:
+def load(data: bytes, channel: str, *, lenient: bool = False) -> Index:
     """Read an index.
 
     :param channel: whose it must be
+    :param lenient: whether releases of another format are left out; whoever
+        writes it again must not lose them
     :raises easystack_image.exceptions.InvalidRelease: if it is malformed
     """
     try:
@@ -88,12 +92,15 @@ def load(data: bytes, channel: str) -> Index:
             raise exceptions.InvalidRelease(
                 f'the index of {channel} has format {record["format"]!r}, '
                 f'this updater knows {FORMAT}: upgrade the updater first')
+        known = [each for each in record['releases'] if not lenient
+                 or each['format'] == declarations.FORMAT]
         index = Index(
             str(record['channel']), int(record['made']),
             int(record['floor']),
-            tuple(map(declarations.from_record, record['releases'])),
+            tuple(map(declarations.from_record, known)),
             {int(number): str(reason) for number, reason
-             in record['revoked'].items()})
+             in record['revoked'].items()},
+            len(record['releases']) - len(known))
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError,
             RecursionError) as error:
         raise exceptions.InvalidRelease(

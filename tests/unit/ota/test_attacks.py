@@ -270,6 +270,9 @@ class MetadataTest(AttackCase):
                           self.site.signers(TIMESTAMP))
         self.refuse('out of date', 'timestamp.json is expired',
                     run=('check',))
+        # Those who carry sticks can do something about it themselves.
+        self.options['repository'] = self.public.as_uri()
+        self.refuse('out of date', 'on a stick', run=('check',))
 
     def test_expired_root(self) -> None:
         root = base.read(self.public, ROOT)

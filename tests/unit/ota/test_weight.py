@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from easystack_image.ota.release import lock
 from tests.unit.ota import base
 
 #: Runs the command where nothing can be imported but the standard library,
@@ -27,6 +28,21 @@ from easystack_image.cmd.ota import main
 sys.exit(main.main())
 """
 LIGHT = ('easystack_image', 'securesystemslib', 'tuf', 'urllib3')
+
+
+class LockTest(base.Case):
+
+    def test_what_is_locked(self) -> None:
+        """With hashes, and nothing that brings in more."""
+        found = lock.parse((base.ROOT / 'etc/easystack-image-ota.lock'
+                            ).read_text())
+        self.assertEqual(set(LIGHT) - {'easystack_image'},
+                         {each.name for each in found})
+        # Wheel and source; the oldest tuf that has what is used of it.
+        self.assertTrue(all(each.always and len(each.hashes) == 2
+                            for each in found))
+        tuf, = (each.version for each in found if each.name == 'tuf')
+        self.assertLessEqual((7, 0, 1), tuple(map(int, tuf.split('.'))))
 
 
 class WeightTest(base.SiteCase):

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import time
 
+from tuf.api.metadata import TargetFile
+
 from easystack_image import exceptions
 from easystack_image.ota import home
 from easystack_image.ota.client import memory
@@ -17,6 +19,7 @@ from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.release import channels
 from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.release import index as indexes
 from easystack_image.ota.slots import building
 from easystack_image.ota.slots import slots
 from tests.unit.ota import base
@@ -83,6 +86,34 @@ class UpdaterTest(base.SiteCase):
             self.assertEqual(3, result.code)
             self.assertIn('is revoked: it eats images', result.errors)
         self.assertIn('eats images', result.json['warning'])
+
+    def test_releases_of_a_later_format(self) -> None:
+        """An old updater goes on to get those that it understands."""
+        data = next((self.public / 'targets/stable').glob(
+            '*.index.json')).read_bytes()
+        for path in (self.public / 'targets/stable').glob('*.index.json'):
+            data = max(data, path.read_bytes(), key=len)
+        record = json.loads(data)
+        record['releases'].append({'format': 2, 'anything': []})
+        stable = base.read(self.public, 'stable')
+        target = TargetFile.from_data(
+            'stable/index.json', json.dumps(record).encode(), ['sha256'])
+        stable.signed.targets[target.path] = target
+        stable.signed.version += 1
+        self.site.sign_as(self.public, stable, 'stable',
+                          self.site.signers('stable'))
+        self.site.reissue(self.public, 'stable')
+        (self.public / 'targets' / indexes.location(
+            target.path, target.hashes['sha256'])).write_text(
+                json.dumps(record))
+        result = self.command('check', '-f', 'json')
+        self.assertEqual((3, '1.1.0'), (result.code, result.json['next']))
+        self.assertIn('1 releases that this updater does not understand',
+                      result.errors)
+        self.succeed('download')
+        # Who makes the next index must know all that is in it.
+        self.assertRaises(exceptions.InvalidRelease, indexes.load,
+                          json.dumps(record).encode(), 'stable')
 
     def test_resumed_by_the_next_command(self) -> None:
         self.server.tricks['1.1.0.tar'] = servers.break_off(1000)
