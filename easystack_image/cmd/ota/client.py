@@ -84,7 +84,12 @@ def _slots(found: settings.Settings) -> slots_module.Slots:
 
 
 def _client(found: settings.Settings) -> updater.Client:
-    current = _slots(found).current()
+    try:
+        current = _slots(found).current()
+    except exceptions.SlotError as error:
+        # To mend it takes a download.
+        output.say(str(error))
+        current = None
     return updater.Client(found, current.release if current else None,
                           needed=_needed(found))
 
@@ -160,12 +165,15 @@ def run_history(arguments: argparse.Namespace,
 def run_list(arguments: argparse.Namespace, found: settings.Settings) -> int:
     """Show the slots."""
     slots = _slots(found)
-    current, previous = slots.current(), slots.previous()
+    current, previous = slots.current_version(), slots.previous()
     output.table(arguments, ('version', 'number', 'python', 'use', 'path'), [
-        (slot.release.version, slot.release.number, slot.seal.python,
-         'current' if slot == current else
-         'previous' if slot == previous else None, str(slot.path))
-        for slot in slots.all()])
+        *((slot.release.version, slot.release.number, slot.seal.python,
+           'current' if slot.release.version == current else
+           'previous' if slot == previous else None, str(slot.path))
+          for slot in slots.all()),
+        *((version, None, None, 'current, damaged' if version == current
+           else 'damaged', str(slots.path(version)))
+          for version in slots.damaged())])
     return 0
 
 

@@ -149,7 +149,8 @@ def run_status(arguments: argparse.Namespace,
     current = status['current'] or {}
     output.record(arguments, {
         'release': current.get('version'), 'floor': status['floor'],
-        'slots': status['slots']})
+        'slots': status['slots'], **({'damaged': status['damaged']}
+                                     if status['damaged'] else {})})
     if status['error']:
         output.say(status['error'])
     else:

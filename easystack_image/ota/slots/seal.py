@@ -22,6 +22,9 @@ from easystack_image.ota.release import declaration as declarations
 
 NAME = 'seal.json'
 FORMAT = 1
+#: What to do with a slot that is not as it was.
+ADVICE = ('when nothing runs from it, "download" the release, and "slots '
+          'build" its archive: that replaces it')
 _LIMIT = 256 * 1024 * 1024
 _READERS = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _RUNNERS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
@@ -142,7 +145,7 @@ def _parse(slot: Path, data: bytes) -> Seal:
             exceptions.InvalidRelease) as error:
         reason = repr(error)
     raise exceptions.SlotError(
-        f'the seal of {slot} is damaged ({reason}): install the release anew')
+        f'the seal of {slot} is damaged ({reason}): {ADVICE}')
 
 
 def verify(slot: Path, seal: Seal) -> None:
@@ -156,5 +159,4 @@ def verify(slot: Path, seal: Seal) -> None:
     if differing:
         raise exceptions.SlotError(
             f'{slot} is not as it was built: {len(differing)} differ, '
-            f'{", ".join(differing[:5])} among them; install the release '
-            'anew')
+            f'{", ".join(differing[:5])} among them: {ADVICE}')

@@ -82,13 +82,21 @@ class Slots:
         return self._path / SLOTS / version
 
     def all(self) -> list[Slot]:
-        """Return all whole slots, by the numbers of their releases.
-
-        :raises easystack_image.exceptions.SlotError: if a seal is damaged
-        """
-        found = [self.get(name) for name in _names(self._path / SLOTS)]
+        """Return all whole slots, by the numbers of their releases."""
+        found = [self.get(name) for name in self.versions()
+                 if self._is_whole(name)]
         return sorted((slot for slot in found if slot is not None),
                       key=lambda slot: slot.release.number)
+
+    def versions(self) -> list[str]:
+        """Return the versions of all slots, whole or not."""
+        return list(_names(self._path / SLOTS))
+
+    def damaged(self) -> list[str]:
+        """Return the versions of the slots whose seals are damaged."""
+        return [name for name in self.versions()
+                if (self.path(name) / seals.NAME).exists()
+                and not self._is_whole(name)]
 
     def get(self, version: str) -> Slot | None:
         """Return the slot of a release, or None if there is no whole one.
@@ -155,7 +163,7 @@ class Slots:
                 return found
             target = self.path(release.version)
             homes.make(target.parent, _MODE)
-            self._make_way(target)
+            self._make_way(target, release)
             with self._home.scratch() as scratch:
                 built, python = self._builder.build(path, digest, target,
                                                     scratch)
@@ -175,7 +183,8 @@ class Slots:
             return None
         return slot
 
-    def _make_way(self, path: Path) -> None:
+    def _make_way(self, path: Path,
+                  release: declarations.Declaration) -> None:
         """Take away what is at the path of a slot that is to be built.
 
         :raises easystack_image.exceptions.SlotError: if it is in use
@@ -183,8 +192,10 @@ class Slots:
         if not (path / seals.NAME).exists():
             self._discard(path)
             return
-        # A damaged one may be the current one, if nothing runs from it.
-        kept = self._is_whole(path.name) and path.name in self._kept()
+        # One that is damaged can be the current one: it is mended.
+        found = self.get(path.name) if self._is_whole(path.name) else None
+        kept = found is not None and found.release != release and (
+            path.name in self._kept())
         if kept or not self._remove(path.name):
             raise exceptions.SlotError(
                 f'{path} has another release of version {path.name}, or is '

@@ -126,9 +126,10 @@ def read(tools: tools_module.Tools) -> dict[str, Any]:
     except exceptions.InstanceError as problem:
         found, error = None, str(problem)
     return {
-        'current': _slot(tools.slots.current()),
+        'current': _slot(_current(tools)),
         'previous': _slot(tools.slots.previous()),
         'slots': [slot.release.version for slot in tools.slots.all()],
+        'damaged': tools.slots.damaged(),
         'floor': memories.load(tools.home).floor,
         'warning': warning(tools) or None,
         'instances': found, 'error': error,
@@ -140,6 +141,14 @@ def warning(tools: tools_module.Tools) -> str:
     current = tools.slots.current()
     return offers.warning(current.release if current else None,
                           memories.load(tools.home))
+
+
+def _current(tools: tools_module.Tools) -> slots_module.Slot | None:
+    """Return the current slot; None if it is damaged, which is told, too."""
+    try:
+        return tools.slots.current()
+    except exceptions.SlotError:
+        return None
 
 
 def _slot(slot: slots_module.Slot | None) -> dict[str, Any] | None:

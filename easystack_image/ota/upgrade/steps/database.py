@@ -84,7 +84,7 @@ def _living(work: works.Work, but: set[str]) -> Iterator[str]:
     yield from (f'instance {name}' for name in names)
     if names or but:
         return
-    for slot in work.slots.all():
-        if slot.path != work.target.path:
-            yield from (f'process {pid} of {slot.release.version}'
-                        for pid in using.processes(slot.path))
+    for version in work.slots.versions():
+        if version != work.upgrade.target:
+            yield from (f'process {pid} of {version}' for pid in
+                        using.processes(work.slots.path(version)))

@@ -44,6 +44,17 @@ class SlotsCase(base.Case):
         return slots_module.Slots(self.place,
                                   building.Builder(str(uv), python))
 
+    def start(self, path: Path, **others: Any) -> subprocess.Popen[str]:
+        """Start a process that has a file of a slot."""
+        process = subprocess.Popen(
+            [sys.executable, '-c', 'import sys; print(); sys.stdin.read()',
+             path / 'code.py'], stdin=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE, **others)
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        process.stdout.readline()
+        return process
+
 
 class BuildTest(SlotsCase):
 
@@ -107,6 +118,23 @@ class BuildTest(SlotsCase):
                                   self.archive('1.0.0', 3))
         self.assertIn('another release of version 1.0.0', str(error))
         second.verify()
+
+    def test_damaged(self) -> None:
+        archive = self.archive('1.0.0', 1)
+        slot = self.slots.build(archive)
+        self.slots.select(slot)
+        for name in (seal.NAME, 'config/sample.conf'):
+            for path in (slot.path, slot.path / 'config', slot.path / name):
+                path.chmod(0o755)
+            (slot.path / name).write_text('{')
+            user = self.start(slot.path)
+            error = self.assertRaises(exceptions.SlotError,
+                                      self.slots.build, archive)
+            self.assertIn('is damaged, and is in use', str(error))
+            user.kill()
+            user.wait()
+            self.slots.build(archive).verify()
+            self.assertEqual(slot.path, self.slots.current().path)
 
     def test_unfinished(self) -> None:
         path = self.place / 'slots' / '1.0.0' / 'lib' / 'old'
@@ -280,6 +308,27 @@ class PointerTest(SlotsCase):
         self.use('7.0')
         self.assertEqual(('7.0', '2.0'), self.names())
 
+    def test_one_is_damaged(self) -> None:
+        """The others can be used, and it can be got rid of."""
+        for number in range(1, 5):
+            self.make(f'{number}.0', number)
+        self.use('1.0', '2.0', '3.0')
+        for name in ('2.0', '4.0'):
+            path = self.place / 'slots' / name
+            path.chmod(0o755)
+            (path / seal.NAME).chmod(0o644)
+            (path / seal.NAME).write_bytes(b'{"format": 1')
+        self.assertEqual(['1.0', '3.0'], [
+            slot.release.version for slot in self.slots.all()])
+        self.assertEqual(['2.0', '4.0'], self.slots.damaged())
+        self.assertEqual(('3.0', '1.0'), self.names())
+        user = self.start(self.place / 'slots/4.0')
+        self.assertEqual(['2.0'], self.slots.collect(9))
+        user.kill()
+        user.wait()
+        self.assertEqual(['4.0'], self.slots.collect(9))
+        self.assertEqual([], self.slots.damaged())
+
     def test_what_is_in_use_stays(self) -> None:
         for number in range(1, 5):
             self.make(f'{number}.0', number)
@@ -296,17 +345,6 @@ class PointerTest(SlotsCase):
         self.use('3.0', '4.0')
         self.assertEqual(['1.0'], self.slots.collect(1, {'2.0', '9.0'}))
         self.assertEqual({'2.0', '5.0'}, set(self.slots.collect(0)))
-
-    def start(self, path: Path, **others: Any) -> subprocess.Popen[str]:
-        """Start a process that has a file of a slot."""
-        process = subprocess.Popen(
-            [sys.executable, '-c', 'import sys; print(); sys.stdin.read()',
-             path / 'code.py'], stdin=subprocess.PIPE, text=True,
-            stdout=subprocess.PIPE, **others)
-        self.addCleanup(process.communicate)
-        self.addCleanup(process.kill)
-        process.stdout.readline()
-        return process
 
     def test_processes(self) -> None:
         slot = self.make('1.0', 1)
