@@ -6,14 +6,14 @@ A table by default; ``--format json`` gives all figures.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 import json
 from pathlib import Path
 import sys
 import tempfile
+import time
 
 from tests.ota import baselines
-from tests.ota import handovers
+from tests.ota import exchanges as exchanges_module
 from tests.ota import releases
 from tests.ota import results
 from tests.ota import site as site_module
@@ -25,25 +25,27 @@ CONTENTS = (
     releases.Content('33.0.1', 3, plugin='1.0.1'))
 
 
-def exchange(site: site_module.Site, slots: Sequence[Path],
-             exchanges: int) -> results.Run:
+def exchange(site: site_module.Site, exchanges: int) -> results.Run:
     """Upgrade, roll back and so on, between all neighbours in turn.
 
-    :param slots: from the oldest to the newest release
+    :param site: where nothing is installed yet, and all contents are
+        published
     :param exchanges: at least how many
     """
-    with site_module.Holding(site) as holding:
-        handing = handovers.Handovers(holding)
-        serving = handing.begin(slots[0])
+    first, *others = (content.version for content in CONTENTS)
+    # There are the upgrades that stay, and one rollback from there.
+    cycles = max(1, -(-(exchanges - len(others) - 1) // (2 * len(others))))
+    with exchanges_module.Exchanges(site) as handing:
+        handing.install(first)
         with site_module.Loading(site.port,
                                  site.root / 'answers') as loading:
-            pairs = list(zip(slots, slots[1:], strict=False))
-            # For each pair, there is the upgrade that stays.
-            cycles = max(1, -(-(exchanges - len(pairs)) // (2 * len(pairs))))
-            for old, new in pairs:
+            # Until everybody has begun.
+            time.sleep(2)
+            for version in others:
                 for _ in range(cycles):
-                    serving = handing.upgrade_and_back(serving, old, new)
-                serving = handing.upgrade(serving, new)
+                    handing.upgrade_and_back(version)
+                handing.upgrade(version)
+            handing.roll_back()
         return handing.run(loading)
 
 
@@ -86,12 +88,14 @@ def _measure(root: Path, arguments: argparse.Namespace) -> list[results.Run]:
     workshop = releases.Workshop(root)
     site = site_module.Site(root)
     site.prepare()
-    slots = [site.build_slot(workshop.archive(content))
-             for content in CONTENTS]
-    runs = [exchange(site, slots, arguments.exchanges)]
+    archives = [workshop.archive(content) for content in CONTENTS]
+    publisher = releases.Publisher(root)
+    publisher.publish(*archives)
+    site.configure(publisher, soak=1)
+    runs = [exchange(site, arguments.exchanges)]
     if arguments.baselines:
-        runs += [baselines.measure(site, slots[-1], method,
-                                   arguments.baselines)
+        slot = site.build_slot(archives[-1])
+        runs += [baselines.measure(site, slot, method, arguments.baselines)
                  for method in baselines.METHODS]
     return runs
 

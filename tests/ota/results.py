@@ -75,6 +75,20 @@ def outcomes(answers: Iterable[load.Answer]) -> dict[str, int]:
         outcome: counted[outcome] for outcome in BAD}
 
 
+def switched(answers: Iterable[load.Answer], window: Window) -> float:
+    """Return how long others still got new requests, in seconds.
+
+    Those who got them at the end of the window are the ones who should.
+    """
+    found = [answer for answer in answers if answer.kind in load.SHORT
+             and answer.process
+             and window.begin <= answer.begin < window.end]
+    last = {answer.process for answer in found
+            if answer.begin > (window.begin + 2 * window.end) / 3}
+    return max((answer.begin - window.begin for answer in found
+                if answer.process not in last), default=0.0)
+
+
 def longest_gap(answers: Iterable[load.Answer]) -> float:
     """Return the longest time without a good short answer, in seconds."""
     ends = sorted(answer.begin + answer.seconds for answer in answers
@@ -91,7 +105,7 @@ class Run:
     :param exchanges: how often
     :param before: when nothing happened
     :param during: when they were exchanged
-    :param seconds: until the new one had all requests, each time
+    :param seconds: until the new one had all new requests, each time
     :param starting: when instances were started, which then waited
     """
 

@@ -6,18 +6,11 @@ import json
 from pathlib import Path
 import signal
 import subprocess
-import threading
 from types import TracebackType
 from typing import Any
 
-from easystack_image import exceptions
 from easystack_image.ota import settings
 from easystack_image.ota.serving import command
-from easystack_image.ota.serving import holder as holder_module
-from easystack_image.ota.serving import instance as instance_module
-from easystack_image.ota.serving import launcher as launcher_module
-from easystack_image.ota.upgrade import fleet
-from easystack_image.ota.upgrade import warmup
 from tests.functional import configuration
 from tests.functional import processes
 from tests.functional import server
@@ -106,62 +99,6 @@ class Site:
         return command.Service(
             processes=PROCESSES, threads=THREADS, environment={
                 'OS_GLANCE_CONFIG_DIR': str(self.glance.config_file.parent)})
-
-
-class Holding:
-    """The holder of a site, in a thread; a context manager.
-
-    Its instances are killed at the end.
-    """
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self._holder = holder_module.Holder(
-            site.run_directory, '127.0.0.1', site.port, site.service)
-        self._thread = threading.Thread(target=self._holder.run)
-        self.launcher = launcher_module.HolderLauncher(site.run_directory)
-        # As the updater does it where there is no Keystone.
-        self._fleet = fleet.Fleet(
-            self.launcher, warmup.WarmUp(
-                settings.Settings(), lambda text: None), PATIENCE)
-
-    def __enter__(self) -> Holding:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for _ in range(2):
-            self._holder.end()
-        self._thread.join()
-        self._holder.close()
-
-    def start(self, name: str, slot: Path) -> instance_module.Instance:
-        """Start an instance that waits at its gate."""
-        return self.launcher.start(name, slot)
-
-    def wait(self, instance: instance_module.Instance) -> None:
-        """Wait until an instance is warm."""
-        slot = next(each.slot for each in self.launcher.list()
-                    if each.name == instance.name)
-        try:
-            self._fleet.bring_up(instance.name, slot)
-        except exceptions.OtaError as error:
-            raise processes.ProcessFailed(
-                f'{error}:\n{self.log(instance.name)}') from None
-
-    def leave(self, instance: instance_module.Instance) -> None:
-        """Have an instance end when all it is at is answered."""
-        self.launcher.forget(instance.name)
-        instance.leave()
-
-    def names(self) -> list[str]:
-        """Return the names of the instances that have not ended."""
-        return [each.name for each in self.launcher.list()]
-
-    def log(self, name: str) -> str:
-        """Return the end of the log of an instance."""
-        path = self._site.run_directory / 'logs' / f'{name}.log'
-        return path.read_text(errors='replace')[-4000:]
 
 
 class Loading:

@@ -111,6 +111,9 @@ def arguments(slot: Path, place: layout.Place, service: Service,
         f'--reload-mercy={_NO_LIMIT}', f'--worker-reload-mercy={_NO_LIMIT}',
         f'--master-fifo={place.fifo}', f'--stats={place.stats}',
         '--stats-minified', f'--listen={backlog()}',
+        # Of all requests, it would fill the file system of the run directory
+        # in days; load balancers and Glance have logs of their own.
+        '--disable-logging', '--log-5xx',
         # uWSGI closes connections without saying so.
         '--add-header=Connection: close',
         # python-glanceclient sends chunks of 64 KiB to 1 MiB, with pauses.

@@ -7,6 +7,7 @@ Python of a slot, as an operator would.
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from easystack_image import exceptions
@@ -19,6 +20,8 @@ _MANAGE = 'easystack-image-manage'
 _NOT_GOOD = 3
 #: Images that are named in a message.
 _NAMED = 3
+#: How often to look at images with too few copies, and seconds in between.
+_LOOKS, _PAUSE = 3, 1.0
 _HOUR = 3600.0
 
 
@@ -52,11 +55,9 @@ class Copies(base.Hook):
         """See the base class."""
         found = []
         for store, options in glance.Configuration(context).local:
-            lacking = [row for row in _ask(
-                context, programs.slot(context), store, 'copies', 'list',
-                '--lacking') if row['copies'] < options['min_copies']]
+            lacking = _lacking(context, store, options['min_copies'])
             if lacking:
-                names = ', '.join(row['image'] for row in lacking[:_NAMED])
+                names = ', '.join(lacking[:_NAMED])
                 found.append(
                     f'{len(lacking)} images of store {store} have fewer '
                     f'than {options["min_copies"]} copies ({names}'
@@ -65,6 +66,24 @@ class Copies(base.Hook):
         if found:
             raise exceptions.HookFailed('; '.join(found))
         return None
+
+
+def _lacking(context: base.Context, store: str, least: int) -> list[str]:
+    """Return the images with too few copies, however often one looks.
+
+    One that is deleted just then has fewer from moment to moment.
+    """
+    found: set[str] | None = None
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE)
+        lacking = {row['image'] for row in _ask(
+            context, programs.slot(context), store, 'copies', 'list',
+            '--lacking') if row['copies'] < least}
+        found = lacking if found is None else found & lacking
+        if not found:
+            break
+    return sorted(found or ())
 
 
 class ReplicaFormat(base.Hook):

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 import shutil
 import sys
+from unittest import mock
 import uuid
 
 from easystack_image import exceptions
@@ -66,6 +67,15 @@ class CopiesTest(StoreCase):
         for word in ('1 images of store fast', 'fewer than 2 copies',
                      self.image, 'repair'):
             self.assertIn(word, str(error))
+
+    def test_one_that_is_deleted_just_then(self) -> None:
+        """It lacks copies for a moment, and is no reason to refuse."""
+        self.lose(*self.devices[:2])
+        with mock.patch.object(
+                copies.time, 'sleep',
+                side_effect=lambda seconds: self.lose(self.devices[2])):
+            self.assertIsNone(copies.Copies().run(
+                self.told('at-preflight')))
 
     def test_cannot_be_told(self) -> None:
         self.config.write_text('[DEFAULT\n')
