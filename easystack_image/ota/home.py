@@ -74,6 +74,25 @@ class Home:
         finally:
             os.close(fd)
 
+    def in_use(self, part: str = '') -> bool:
+        """Whether somebody has a directory locked.
+
+        Shared, and for no time, so that those who ask do not find each
+        other.  (/proc/locks knows no processes of other containers.)
+        """
+        try:
+            fd = os.open(self.path / part / LOCK, os.O_RDONLY | os.O_CLOEXEC
+                         | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
     @contextlib.contextmanager
     def directory(self, name: str) -> Iterator[int]:
         """Open one of the directories; make it if need be.

@@ -19,11 +19,13 @@ from easystack_image.cmd.ota import output
 #: What the command exits with, and what it means.
 EXIT_CODES = {
     0: 'success',
-    1: 'failure, or refused; the reason is printed',
+    1: 'failure, refused, or rolled back; the reason is printed, and the '
+       'release before serves',
     2: 'wrong use',
     3: 'done, but something needs attention',
     4: 'not now: the repository cannot be reached, or the updater runs, or '
        'other nodes come first',
+    5: 'an upgrade did not end: "resume", or "rollback"',
     130: 'stopped by SIGINT (Ctrl-C); run it again to go on',
 }
 FAILED, NOT_NOW, STOPPED = 1, 4, 130

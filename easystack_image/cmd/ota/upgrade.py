@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+import contextlib
 import dataclasses
+import functools
 from pathlib import Path
 import sys
 import time
 from typing import Any
 
+from easystack_image import exceptions
 from easystack_image.cmd.ota import output
 from easystack_image.ota import settings
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
+from easystack_image.ota.journal.records import Upgrade
 from easystack_image.ota.upgrade import beginning
 from easystack_image.ota.upgrade import machine
 from easystack_image.ota.upgrade import plans
@@ -21,8 +26,10 @@ from easystack_image.ota.upgrade import returning
 from easystack_image.ota.upgrade import state
 from easystack_image.ota.upgrade import tools
 
-_FAILED = 1
-_Commands = Any
+#: Exit codes: see ``cmd/ota/main.py``.
+FAILED, NOT_NOW, UNFINISHED = 1, 4, 5
+_BACK = {Outcome.ROLLED_BACK, Outcome.ABANDONED}
+_Run = Callable[[argparse.Namespace, settings.Settings], int]
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
@@ -33,8 +40,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
             (Kind.UPGRADE, 'Have another release serve, without users '
                            'noticing.')):
         parser = commands.add_parser(kind, help=help, description=help)
-        parser.set_defaults(run=run_begin, kind=kind)
+        parser.set_defaults(run=_telling(run_begin), kind=kind)
         _add_order(parser)
+        if kind is Kind.UPGRADE:
+            parser.add_argument(
+                '--again', action='store_true',
+                help='Take the newest release even if it was rolled back '
+                     'here.')
         output.add_format(parser)
     for name, function, help in (
             ('rollback', run_rollback,
@@ -45,7 +57,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
             ('status', run_status,
              'Show what serves, and how far an upgrade is.')):
         parser = commands.add_parser(name, help=help, description=help)
-        parser.set_defaults(run=function)
+        parser.set_defaults(run=function if name == 'status' else
+                            _telling(function))
         if name != 'status':
             _add_force(parser)
         output.add_format(parser)
@@ -102,65 +115,100 @@ def run_begin(arguments: argparse.Namespace,
         result = beginning.begin(used, beginning.Order(
             arguments.kind, arguments.version, arguments.archive,
             arguments.until, tuple(arguments.force), arguments.soak_seconds,
-            arguments.drain_seconds), bar)
+            arguments.drain_seconds, getattr(arguments, 'again', False)), bar)
     finally:
         bar.close()
-    code = _show(arguments, result, 'there is nothing newer than what is '
-                                    'installed')
+    code = _show(arguments, result)
     # It matters whatever came of it.
     return code or output.attention(state.warning(used))
+
+
+def _telling(action: _Run) -> _Run:
+    """Have a command tell an upgrade that did not end from a mere failure."""
+    return functools.partial(_run, action)
+
+
+def _run(action: _Run, arguments: argparse.Namespace,
+         found: settings.Settings) -> int:
+    try:
+        return action(arguments, found)
+    except (exceptions.EasystackImageError, OSError) as error:
+        upgrade = _unfinished(found)
+        if upgrade is None or isinstance(error, exceptions.AlreadyRunning):
+            raise
+        output.say(str(error))
+        output.record(arguments, {
+            **dataclasses.asdict(machine.result(upgrade)),
+            'error': str(error)})
+        return NOT_NOW if isinstance(error, (
+            exceptions.NotNow, exceptions.Unreachable)) else UNFINISHED
+
+
+def _unfinished(found: settings.Settings) -> Upgrade | None:
+    """Return the upgrade that did not end; None if that cannot be known."""
+    with contextlib.suppress(exceptions.EasystackImageError, OSError):
+        upgrades = _tools(found).journal.history()
+        if upgrades and upgrades[-1].outcome is None:
+            return upgrades[-1]
+    return None
 
 
 def run_rollback(arguments: argparse.Namespace,
                  found: settings.Settings) -> int:
     """Go back."""
     result = returning.roll_back(_tools(found), arguments.force)
-    _show(arguments, result, '')
-    wanted = {Outcome.COMMITTED} if result.kind is Kind.ROLLBACK else {
-        Outcome.ROLLED_BACK, Outcome.ABANDONED}
-    return 0 if result.outcome in wanted else _FAILED
+    _show(arguments, result)
+    wanted = {Outcome.COMMITTED} if result.kind is Kind.ROLLBACK else _BACK
+    return 0 if result.outcome in wanted else FAILED
 
 
 def run_resume(arguments: argparse.Namespace,
                found: settings.Settings) -> int:
-    """Go on."""
-    return _show(arguments, machine.resume(_tools(found), arguments.force),
-                 'there is nothing to go on with')
+    """Go on, or go on going back."""
+    before = _unfinished(found)
+    result = machine.resume(_tools(found), arguments.force)
+    if result is None:
+        output.say('there is nothing to go on with')
+    code = _show(arguments, result)
+    if before and before.event(Step.ROLLBACK) and result and (
+            result.outcome in _BACK):
+        return 0
+    return code
 
 
-def _show(arguments: argparse.Namespace, result: machine.Result | None,
-          nothing: str) -> int:
+def _show(arguments: argparse.Namespace,
+          result: machine.Result | None) -> int:
     """Print how it ended; return the exit code."""
     if result is None:
-        output.say(nothing)
         output.record(arguments, {'outcome': None})
         return 0
     output.record(arguments, dataclasses.asdict(result))
-    return 0 if result.outcome in (None, Outcome.COMMITTED) else _FAILED
+    return 0 if result.outcome in (None, Outcome.COMMITTED) else FAILED
 
 
 def run_status(arguments: argparse.Namespace,
                found: settings.Settings) -> int:
     """Show what there is."""
     status = state.read(_tools(found))
+    code = output.ATTENTION if status['attention'] else 0
+    for text in status['attention']:
+        output.say(text)
     if arguments.format == 'json':
         output.record(arguments, status)
-        return output.attention(status['warning'] or '')
+        return output.attention(status['warning'] or '') or code
     current = status['current'] or {}
     output.record(arguments, {
         'release': current.get('version'), 'floor': status['floor'],
         'slots': status['slots'], **({'damaged': status['damaged']}
                                      if status['damaged'] else {})})
-    if status['error']:
-        output.say(status['error'])
-    else:
+    if status['instances'] is not None:
         _lines()
         output.table(arguments, ('instance', 'release', 'role', 'pid',
                                  'in flight'), [
             tuple(each.values()) for each in status['instances']])
     if status['upgrade']:
         _show_upgrade(arguments, status['upgrade'])
-    return output.attention(status['warning'] or '')
+    return output.attention(status['warning'] or '') or code
 
 
 def _show_upgrade(arguments: argparse.Namespace,

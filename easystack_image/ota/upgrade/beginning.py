@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.journal.records import Upgrade
 from easystack_image.ota.release import declaration as declarations
-from easystack_image.ota.slots import slots as slots_module
 from easystack_image.ota.upgrade import machine
 from easystack_image.ota.upgrade import tools as tools_module
 from easystack_image.ota.upgrade import work as works
@@ -35,6 +35,8 @@ class Order:
     :param forced: hooks whose failure the operator overrides
     :param soak: seconds, None for what is configured
     :param drain_timeout: seconds, None for what is configured
+    :param again: whether the newest release may be one that was rolled back
+        here
     """
 
     kind: Kind
@@ -44,6 +46,7 @@ class Order:
     forced: tuple[str, ...] = ()
     soak: float | None = None
     drain_timeout: float | None = None
+    again: bool = False
 
     def options(self, tools: tools_module.Tools) -> dict[str, Any]:
         """Return what whoever goes on with it has to know."""
@@ -60,7 +63,7 @@ def begin(tools: tools_module.Tools, order: Order,
     """Install, or upgrade.
 
     :param progress: hears how far a download is
-    :returns: None if there is nothing newer than what is installed
+    :returns: None if there is nothing to do, which the operator is told
     :raises easystack_image.exceptions.OtaError: if it must not be, or could
         neither be done nor be rolled back
     """
@@ -69,16 +72,14 @@ def begin(tools: tools_module.Tools, order: Order,
         if unfinished and not works.irrevocable(unfinished):
             raise _did_not_end(unfinished)
         current = tools.slots.current()
-        _check_kind(order.kind, current)
         installed = current.release if current else None
-        chosen = _choose(tools, order, installed, progress)
+        chosen = _wanted(tools, writer, order, installed, progress)
         if unfinished and (chosen is None or (
                 chosen[0].version == unfinished.target)):
             raise _did_not_end(unfinished)
         if chosen is None:
             return None
         release, path = chosen
-        _check_release(release, installed)
         if unfinished:
             _supersede(tools, writer, release)
         upgrade = writer.open(
@@ -117,28 +118,65 @@ def _supersede(tools: tools_module.Tools, writer: journals.Writer,
     writer.close(Outcome.COMMITTED, superseded_by=release.version)
 
 
-def _check_kind(kind: Kind, current: slots_module.Slot | None) -> None:
-    if kind is Kind.INSTALL and current is not None:
+_Chosen = tuple[declarations.Declaration, Path | None]
+
+
+def _wanted(tools: tools_module.Tools, writer: journals.Writer, order: Order,
+            installed: declarations.Declaration | None,
+            progress: downloads.Progress) -> _Chosen | None:
+    """Return what is to be installed; None, and tell, if it is already."""
+    if installed is not None and order.archive is None and (
+            order.version == installed.version
+            or (order.kind, order.version) == (Kind.INSTALL, None)):
+        tools.say(f'{installed} is installed already')
+        return None
+    _check_kind(order.kind, installed)
+    chosen = _choose(tools, order, installed, progress)
+    if chosen is None:
+        tools.say('there is nothing newer than what is installed')
+        return None
+    release = chosen[0]
+    if installed is not None and release.version == installed.version:
+        tools.say(f'{installed} is installed already')
+        return None
+    if installed is not None and release.number < installed.number:
         raise exceptions.RefusedRelease(
-            f'{current.release} is installed: "upgrade" it')
-    if kind is Kind.UPGRADE and current is None:
+            f'{release} is older than {installed}, which is installed: to go '
+            'back is a "rollback"')
+    if (order.version, order.archive, order.again) == (None, None, False):
+        _refuse_rolled_back(writer.upgrades, release)
+    return chosen
+
+
+def _check_kind(kind: Kind,
+                installed: declarations.Declaration | None) -> None:
+    if kind is Kind.INSTALL and installed is not None:
+        raise exceptions.RefusedRelease(
+            f'{installed} is installed: "upgrade" it')
+    if kind is Kind.UPGRADE and installed is None:
         raise exceptions.RefusedRelease(
             'nothing is installed here: "install" comes first')
 
 
-def _check_release(release: declarations.Declaration,
-                   installed: declarations.Declaration | None) -> None:
-    if installed is None:
+def _refuse_rolled_back(upgrades: Sequence[Upgrade],
+                        release: declarations.Declaration) -> None:
+    """Raise if a release served here, and was rolled back.
+
+    It would be again, by whoever orders the newest every night.
+    """
+    for upgrade in reversed(upgrades):
+        back = upgrade.kind is Kind.ROLLBACK
+        version = upgrade.origin if back else upgrade.target
+        if version != release.version or upgrade.outcome not in (
+                Outcome.COMMITTED, Outcome.ROLLED_BACK):
+            continue
+        if back is (upgrade.outcome is Outcome.COMMITTED):
+            reason = upgrade.details(Step.ROLLBACK).get(
+                'reason', 'an operator went back from it')
+            raise exceptions.RefusedRelease(
+                f'{release} was rolled back here ({reason}): name it, or say '
+                '--again, to try it once more')
         return
-    if release.version == installed.version:
-        raise exceptions.RefusedRelease(f'{release} is installed already')
-    if release.number < installed.number:
-        raise exceptions.RefusedRelease(
-            f'{release} is older than {installed}, which is installed: to go '
-            'back is a "rollback"')
-
-
-_Chosen = tuple[declarations.Declaration, Path | None]
 
 
 def _choose(tools: tools_module.Tools, order: Order,

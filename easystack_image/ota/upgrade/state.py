@@ -102,15 +102,20 @@ def _step(upgrade: Upgrade, step: Step) -> StepState:
         upgrade.details(step).get('reason'))
 
 
+def what_to_do(upgrade: Upgrade) -> str:
+    """Return the commands that end an upgrade."""
+    if upgrade.event(Step.ROLLBACK) is not None:
+        return 'resume'
+    return 'resume' if works.irrevocable(upgrade) else 'resume, or rollback'
+
+
 def advice(upgrade: Upgrade) -> str:
     """Return what an operator can do about an upgrade; '' for nothing."""
     if upgrade.outcome is not None:
         return ''
     if upgrade.event(Step.ROLLBACK) is not None:
         return 'unless it is being rolled back right now: resume'
-    if works.irrevocable(upgrade):
-        return 'unless it is under way right now: resume'
-    return 'unless it is under way right now: resume, or rollback'
+    return f'unless it is under way right now: {what_to_do(upgrade)}'
 
 
 def read(tools: tools_module.Tools) -> dict[str, Any]:
@@ -126,6 +131,7 @@ def read(tools: tools_module.Tools) -> dict[str, Any]:
     except exceptions.InstanceError as problem:
         found, error = None, str(problem)
     return {
+        'attention': _attention(tools, last, found, error),
         'current': _slot(_current(tools)),
         'previous': _slot(tools.slots.previous()),
         'slots': [slot.release.version for slot in tools.slots.all()],
@@ -149,6 +155,22 @@ def _current(tools: tools_module.Tools) -> slots_module.Slot | None:
         return tools.slots.current()
     except exceptions.SlotError:
         return None
+
+
+def _attention(tools: tools_module.Tools, last: Upgrade | None,
+               found: list[dict[str, Any]] | None,
+               error: str | None) -> list[str]:
+    """Return what somebody should look after."""
+    texts = [error] if error else []
+    if last and last.outcome is None and not tools.upgrading:
+        texts.append(f'the {last.kind} to {last.target} did not end, and '
+                     f'nobody is at it: {what_to_do(last)}')
+    version = tools.slots.current_version()
+    if found is not None and version is not None and not [
+            each for each in found if each['role'] == 'serving'
+            and each['pid'] is not None]:
+        texts.append('no instance serves')
+    return texts
 
 
 def _slot(slot: slots_module.Slot | None) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 from easystack_image import exceptions
 from easystack_image.ota import home as homes
 from easystack_image.ota import settings as settings_module
+from easystack_image.ota.journal import chain
 from easystack_image.ota.journal import journal as journals
 from easystack_image.ota.serving import command
 from easystack_image.ota.serving import launcher as launchers
@@ -63,6 +64,11 @@ class Tools:
     def asked(self) -> Path:
         """Exists while somebody wants a rollback."""
         return self.home.path / ASKED
+
+    @property
+    def upgrading(self) -> bool:
+        """Whether a process is at an upgrade just now."""
+        return self.home.in_use(chain.DIRECTORY)
 
     def pause(self, seconds: float) -> None:
         """Sleep, unless somebody wants a rollback.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import contextlib
 import copy
 import dataclasses
 import errno
 import functools
 import io
+import json
 import os
 from pathlib import Path
 import shutil
@@ -20,6 +22,7 @@ import fixtures
 
 from easystack_image import exceptions
 from easystack_image import fsio
+from easystack_image.cmd.ota import main
 from easystack_image.cmd.ota import output
 from easystack_image.ota.client import memory as memories
 from easystack_image.ota.client import offers
@@ -294,6 +297,139 @@ class TestEnds(MachineCase):
         name = f'{slot.release.version}.0'
         self.world.start(name, slot.path)
         self.world.place(name).gate.touch()
+
+
+class TestOrders(MachineCase):
+    """What is done without an operator, and what is not."""
+
+    def test_done_already(self) -> None:
+        """To order it again changes nothing, and needs no repository."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.upgrade.beginning._choose', None))
+        before = len(self.world.tools().journal.history())
+        for kind, version in ((Kind.INSTALL, None), (Kind.INSTALL, OLD),
+                              (Kind.UPGRADE, OLD)):
+            result = beginning.begin(
+                self.world.tools(), beginning.Order(kind, version),
+                lambda done, size: None)
+            self.assertIsNone(result)
+            self.assertIn('installed already', self.world.said[-1])
+        self.assertEqual(before, len(self.world.tools().journal.history()))
+
+    def test_install_another(self) -> None:
+        error = self.assertRaises(exceptions.RefusedRelease, self.order, NEW,
+                                  Kind.INSTALL)
+        self.assertIn('"upgrade"', str(error))
+
+    def test_what_was_rolled_back(self) -> None:
+        """The newest that there is, when nobody names it."""
+        shutil.rmtree(self.root / 'opt/slots' / CONTRACTING)
+        self.canary_fails = 'other bytes'
+        self.assertIs(Outcome.ROLLED_BACK, self.order().outcome)
+        error = self.assertRaises(exceptions.RefusedRelease, self.order)
+        for words in (NEW, 'other bytes', '--again'):
+            self.assertIn(words, str(error))
+        self.canary_fails = ''
+        self.assertIs(Outcome.COMMITTED, self.order(again=True).outcome)
+        self.serves(NEW)
+        # An operator goes back from it.
+        self.roll_back()
+        self.assertRaises(exceptions.RefusedRelease, self.order)
+        self.assertIs(Outcome.COMMITTED, self.order(NEW).outcome)
+        self.serves(NEW)
+
+    def test_what_never_began(self) -> None:
+        """A check that failed may pass another day."""
+        shutil.rmtree(self.root / 'opt/slots' / CONTRACTING)
+        path = self.hook('at-check', 1)
+        self.assertIs(Outcome.ABANDONED, self.order().outcome)
+        path.unlink()
+        self.assertIs(Outcome.COMMITTED, self.order().outcome)
+
+
+class TestCommands(MachineCase):
+    """What scripts see: exit codes, and JSON."""
+
+    def run_command(self, *words: str) -> tuple[int, Any]:
+        """Run a command in this process; return its code and output."""
+        said = io.StringIO()
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.upgrade.tools.make',
+            lambda settings, say: self.world.tools()))
+        with contextlib.redirect_stdout(said), \
+                contextlib.redirect_stderr(io.StringIO()):
+            code = main.main([*words, '-f', 'json'])
+        return code, json.loads(said.getvalue())
+
+    def test_done_already(self) -> None:
+        for words in (('install',), ('install', OLD), ('upgrade', OLD),
+                      ('resume',)):
+            self.assertEqual((0, {'outcome': None}), self.run_command(*words))
+        code, status = self.run_command('status')
+        self.assertEqual((0, []), (code, status['attention']))
+
+    def test_did_not_end(self) -> None:
+        """Who cannot go back, nor on, says so."""
+        self.begin(NEW, until=Step.SOAK)
+        code, found = self.run_command('upgrade', NEW)
+        self.assertEqual((5, None, NEW), (code, found['outcome'],
+                                          found['target']))
+        self.assertIn('did not end', found['error'])
+        code, status = self.run_command('status')
+        self.assertEqual(3, code)
+        self.assertIn('nobody is at it: resume, or rollback',
+                      status['attention'][0])
+        with self.world.tools().writer():
+            # Somebody is.
+            code, status = self.run_command('status')
+            self.assertEqual((0, []), (code, status['attention']))
+        self.assertEqual(0, self.run_command('rollback')[0])
+        self.serves(OLD)
+
+    def test_rollback_fails(self) -> None:
+        self.begin(NEW, until=Step.SOAK)
+        self.world.broken.add(OLD)
+        code, found = self.run_command('rollback')
+        self.assertEqual((5, None), (code, found['outcome']))
+        self.assertIn(OLD, found['error'])
+        self.world.broken.clear()
+        # It ends as it should.
+        code, found = self.run_command('resume')
+        self.assertEqual((0, 'rolled-back'), (code, found['outcome']))
+        self.serves(OLD)
+
+    def test_no_way_back(self) -> None:
+        path = self.hook('at-contract', 1)
+        self.assertRaises(exceptions.HookFailed, self.begin, CONTRACTING)
+        for words in (('resume',), ('rollback',)):
+            code, found = self.run_command(*words)
+            self.assertEqual((5, CONTRACTING), (code, found['target']))
+        path.write_text('#!/bin/sh\nexit 21\n')
+        self.assertEqual(4, self.run_command('resume')[0])
+
+    def test_rolled_back(self) -> None:
+        self.begin(NEW, until=Step.START)
+        self.canary_fails = 'other bytes'
+        code, found = self.run_command('resume')
+        self.assertEqual((1, 'rolled-back'), (code, found['outcome']))
+        self.serves(OLD)
+
+    def test_nobody_serves(self) -> None:
+        for name in list(self.world.running):
+            self.world.place(name).gate.unlink()
+        code, status = self.run_command('status')
+        self.assertEqual((3, ['no instance serves']),
+                         (code, status['attention']))
+
+    def test_launcher_is_dead(self) -> None:
+        def refuse(_: object) -> None:
+            raise exceptions.InstanceError('nobody starts instances')
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'tests.unit.ota.upgrade.world.Launcher.list', refuse))
+        code, status = self.run_command('status')
+        self.assertEqual((3, ['nobody starts instances'], None), (
+            code, status['attention'], status['instances']))
 
 
 class TestHurry(MachineCase):
