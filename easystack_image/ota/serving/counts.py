@@ -16,13 +16,11 @@ asks there is no traffic.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-import contextlib
 import dataclasses
 import enum
 import fcntl
 import math
 import os
-from pathlib import Path
 import sys
 from typing import Any, TypeVar
 
@@ -268,19 +266,14 @@ def read(place: layout.Place) -> Counts:
     :raises OSError: if a file cannot be read
     """
     total = Counts()
-    for path in sorted(place.path.glob(f'{NAME}.[0-9]*')):
-        with contextlib.suppress(FileNotFoundError):
-            total += _read(path)
+    for _, fd in place.of_workers(NAME):
+        total += _read(fd)
     return total
 
 
-def _read(path: Path) -> Counts:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        lives = not try_lock(fd, fcntl.LOCK_SH)
-        data = os.pread(fd, WHOLE, 0)
-    finally:
-        os.close(fd)
+def _read(fd: int) -> Counts:
+    lives = not try_lock(fd, fcntl.LOCK_SH)
+    data = os.pread(fd, WHOLE, 0)
     if not is_whole(data[:SIZE]):
         # Its worker is about to begin.
         return Counts(int(lives))

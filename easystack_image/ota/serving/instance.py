@@ -146,7 +146,16 @@ def _mark(path: Path) -> None:
     """Make an empty file, unless it is there.
 
     Root must not be led elsewhere by the user of the service, whose
-    directory it is: no link is followed.
+    directory it is, nor kept waiting: no link is followed, and no pipe
+    waited for.
+
+    :raises InstanceError: if something else is in its place
     """
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-                     | os.O_CLOEXEC, 0o600))
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+                         | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        raise exceptions.InstanceError(
+            f'{path} is a pipe, not a file') from None

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import dataclasses
+import os
 from pathlib import Path
+import re
+
+from easystack_image import fsio
 
 GATE = 'gate'
 PRIVATE = 'private.sock'
@@ -96,3 +101,35 @@ class Place:
     def shared(self, worker: int) -> Path:
         """See :data:`SHARED`; of each worker."""
         return self.path / f'{SHARED}.{worker}'
+
+    def of_workers(self, name: str) -> Iterator[tuple[int, int]]:
+        """Open the file that each worker keeps under a name, to read it.
+
+        The directory is the service's: whoever controls that must not have
+        others follow a link, or wait for a pipe.  What is no plain file, or
+        gone meanwhile, is left out.
+
+        :param name: of the files, before the number of the worker, which a
+            process may follow
+        :returns: the number of each worker, and the descriptor
+        """
+        pattern = re.compile(
+            rf'{re.escape(name)}\.([0-9]{{1,9}})(\.[0-9]+)?', re.ASCII)
+        try:
+            directory = fsio.open_directory(str(self.path))
+        except FileNotFoundError:
+            return
+        try:
+            for found in map(pattern.fullmatch, sorted(os.listdir(directory))):
+                if found is None:
+                    continue
+                try:
+                    fd = fsio.open_file(found[0], directory)
+                except OSError:
+                    continue
+                try:
+                    yield int(found[1]), fd
+                finally:
+                    os.close(fd)
+        finally:
+            os.close(directory)

@@ -19,6 +19,8 @@ from easystack_image.ota.serving import layout
 
 #: In a path: the image that was made by the last ``POST`` before.
 IMAGE = '{image}'
+#: The most bytes of results that are read.
+_LIMIT = 1024 * 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,9 +79,15 @@ def results(place: layout.Place) -> dict[int, list[str | None]]:
     That are status lines, or what the application raised; None for what was
     left out.  A worker that has not made them all yet is not in it.
     """
-    found = {}
-    for path in place.path.glob(f'{layout.WARM}.[0-9]*'):
-        found[int(path.suffix[1:])] = json.loads(path.read_text())
+    found: dict[int, list[str | None]] = {}
+    for worker, fd in place.of_workers(layout.WARM):
+        try:
+            texts = json.loads(os.pread(fd, _LIMIT, 0))
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(texts, list) and all(
+                isinstance(text, str | None) for text in texts):
+            found[worker] = texts
     return found
 
 

@@ -111,6 +111,13 @@ class WorkersTest(CountsCase):
             self.assertEqual(1, counts.read(self.place).answered, content[:1])
             self.end(process)
 
+    def test_of_who_controls_the_service(self) -> None:
+        """Nobody waits for a pipe, or follows a link."""
+        os.mkfifo(self.place.path / 'counts.1')
+        (self.place.path / 'counts.2').symlink_to('/dev/zero')
+        (self.place.path / 'counts.3').mkdir()
+        self.assertEqual(counts.Counts(), counts.read(self.place))
+
     def test_private(self) -> None:
         (self.place.path / 'counts.1').write_bytes(b'')
         self.assertEqual(0o600, self.mode_of_new(2))

@@ -34,6 +34,14 @@ class DirectoryTest(testtools.TestCase):
         self.assertRaises(OSError, self.instance.serve, 1)
         self.assertFalse(self.other.exists())
 
+    def test_pipes(self) -> None:
+        for path in (self.place.gate, self.place.leaving):
+            os.mkfifo(path)
+        for action in (lambda: self.instance.serve(1), self.instance.leave):
+            error = self.assertRaises(exceptions.InstanceError, action)
+            self.assertIn('is a pipe', str(error))
+            self.place.gate.unlink(missing_ok=True)
+
     def test_leaving(self) -> None:
         self.place.leaving.symlink_to(self.other)
         self.assertRaises(OSError, self.instance.leave)

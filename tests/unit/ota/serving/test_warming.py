@@ -114,6 +114,19 @@ class TestImage(WarmingCase):
         self.assertNotEqual(bytes(SIZE), data)
         self.assertEqual(6, self.closed)
 
+    def test_results_of_who_controls_the_service(self) -> None:
+        """No link is followed, no pipe waited for, and nothing believed."""
+        path = self.place.path
+        (path / 'warm.3').write_text('["200 OK"]')
+        (path / 'secret').write_text('["of root"]')
+        (path / 'warm.4').symlink_to(path / 'secret')
+        os.mkfifo(path / 'warm.5')
+        (path / 'warm.6').write_text('{"nonsense": ')
+        (path / 'warm.7').write_text('{"a": 1}')
+        (path / 'warm.8').write_text('[' * 100000)
+        (path / 'warm.9x').write_text('["200 OK"]')
+        self.assertEqual({3: ['200 OK']}, warmth.results(self.place))
+
     def test_refused(self) -> None:
         """Without an image, nothing is done with one."""
         self.status = '401 Unauthorized'
