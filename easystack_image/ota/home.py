@@ -25,6 +25,7 @@ import fcntl
 import os
 from pathlib import Path
 import shutil
+import stat
 
 from easystack_image import exceptions
 from easystack_image import fsio
@@ -55,10 +56,14 @@ class Home:
         :returns: the descriptor: a process that inherits it shares the lock
         :raises easystack_image.exceptions.AlreadyRunning: if another process
             has it, without waiting
+        :raises easystack_image.exceptions.ConfigurationError: if other users
+            could change what is in it
         :raises OSError: if it cannot be made
         """
         path = self.path / part
         make(path, self._mode)
+        for each in {self.path, path}:
+            _check_trusted(each)
         fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                      | os.O_NOFOLLOW, fsio.FILE_MODE)
         try:
@@ -128,10 +133,32 @@ def make(path: Path, mode: int) -> None:
         return
     make(path.parent, _ABOVE)
     above = fsio.open_directory(str(path.parent))
+    # Under its name, it has its mode: whoever dies leaves another.
+    new = f'.{path.name}.new'
     try:
         with contextlib.suppress(FileExistsError):
-            fsio.mkdir(path.name, above)
-        os.chmod(path.name, mode, dir_fd=above)
+            fsio.mkdir(new, above)
+        os.chmod(new, mode, dir_fd=above)
+        fsio.rename(new, path.name, above, above)
         fsio.fsync(above)
+    except OSError:
+        # Another process may make it, too.
+        if not path.is_dir():
+            raise
     finally:
         os.close(above)
+
+
+def _check_trusted(path: Path) -> None:
+    """Raise if another user could change what is in a directory.
+
+    :raises easystack_image.exceptions.ConfigurationError: if so
+    """
+    status = path.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        raise exceptions.ConfigurationError(
+            f'{path} belongs to user {status.st_uid}, who would decide what '
+            'is installed: give it to root, or run this as that user')
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise exceptions.ConfigurationError(
+            f'others may write to {path}: "chmod go-w" it')
