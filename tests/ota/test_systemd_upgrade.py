@@ -39,7 +39,10 @@ class TestSystemdUpgrade(upgrades.UpgradeCase):
             pid, = (each['pid'] for each in self.status()['instances']
                     if each['name'] == new)
             os.kill(pid, signal.SIGKILL)
-            self.succeed('resume')
+            result = self.command('resume')
+            self.assertEqual(0, result.code, result.errors)
+            # The probe has found where the socket of systemd is.
+            self.assertRegex(result.errors, 'GET / was answered [1-9]')
             self.serves('2.0.0')
             self.succeed('rollback')
             self.serves('1.0.0')
