@@ -4,6 +4,8 @@ It stands before everything that takes time, so that it sees each request
 from its beginning to the last byte of the answer.  It names the release in
 each answer, and counts, for the updater, what the process is at and how it
 went: :mod:`easystack_image.ota.serving.counts`.  Bodies pass by as they are.
+To the other nodes it tells, in answers to ``GET /``, whether an upgrade of
+this one has ended: :mod:`easystack_image.ota.serving.standing`.
 
 ``GET /easystack/ota`` shows an administrator the release, the instances of
 the service on this node, and the last upgrade.  Who asks is known further in
@@ -37,6 +39,7 @@ from easystack_image.ota.serving import counting
 from easystack_image.ota.serving import counts
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import overview
+from easystack_image.ota.serving import standing
 from easystack_image.ota.slots import seal
 from easystack_image.policies import enforcer as enforcer_module
 from easystack_image.policies import ota as rules
@@ -45,6 +48,8 @@ LOG = logging.getLogger(__name__)
 
 HEADER = layout.RELEASE_HEADER
 PATH = '/easystack/ota'
+#: Where the other nodes ask how this one stands.
+_ROOT = ('', '/')
 #: What Glance shows everybody whom it knows, without asking its database.
 _SMALL = '/v2/schemas/image'
 _KINDS = {routes.Resource.IMAGES: counts.Kind.LIST,
@@ -69,6 +74,7 @@ class OtaFilter:
         group = options.register(conf)
         self._state_directory = Path(group.state_directory)
         self._headers = [(HEADER, release())] if group.name_release else []
+        self._tells = bool(self._headers)
         self._enforcer = enforcer_module.Enforcer(conf)
 
     def __call__(self, environ: wsgi.Environ,
@@ -78,7 +84,10 @@ class OtaFilter:
             return self._app(environ, start_response)
         app = (self._overview if environ.get('PATH_INFO') == PATH
                else self._app)
-        exchange = _Exchange(self._counter, _kind(environ), self._headers,
+        headers = self._headers
+        if self._tells and environ.get('PATH_INFO', '') in _ROOT:
+            headers = [*headers, *_standing()]
+        exchange = _Exchange(self._counter, _kind(environ), headers,
                              start_response)
         exchange.run(app, environ)
         return exchange
@@ -251,6 +260,19 @@ def _place() -> layout.Place | None:
     """Return the directory of the instance that this process is of."""
     directory = os.environ.get(layout.DIRECTORY_VARIABLE)
     return layout.Place(Path(directory)) if directory else None
+
+
+def _standing() -> wsgi.Headers:
+    """Return the header that tells other nodes how this one stands."""
+    place = _place()
+    if place is None:
+        return []
+    try:
+        found = standing.told(Path(sys.prefix), place.path.parent)
+    except (OSError, ValueError) as error:
+        LOG.warning('How this node stands cannot be told: %s', error)
+        return []
+    return [(layout.STANDING_HEADER, found.header())]
 
 
 @functools.cache

@@ -214,6 +214,10 @@ class Settings:
         if self.coordination_url and not self.nodes:
             raise _wrong('nodes', 'must list all nodes that coordination_url '
                          'is for: the last one contracts the database')
+        if self.aside and len(self.nodes.split()) > 1 and (
+                not self.coordination_url):
+            raise _wrong('aside', 'needs coordination_url: two nodes that '
+                         'stand aside at once would each count on the other')
         if self.notify_url:
             # Those of chat rooms may have a query.
             _check_url('notify_url', self.notify_url.partition('?')[0],

@@ -31,7 +31,7 @@ from easystack_image.ota.serving import launcher as launcher_module
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import warmth
 from easystack_image.ota.upgrade import canary
-from easystack_image.ota.upgrade import node_lock
+from easystack_image.ota.upgrade import peers
 from tests.functional import base
 from tests.functional import client
 from tests.functional import processes
@@ -156,7 +156,7 @@ class TestCounts(GlanceCase):
             answer = requests.get(self.url + path, timeout=60)
             self.assertEqual(VERSION, answer.headers[layout.RELEASE_HEADER])
         # As the nodes see each other.
-        self.assertEqual(VERSION, node_lock.release_of(self.url))
+        self.assertEqual(VERSION, peers.ask(self.url).release)
 
     def test_upload(self) -> None:
         image_id = self.images.create()

@@ -37,6 +37,8 @@ WARMING = 'easystack_image.ota.warming'
 
 #: In each answer, with the version of the release.
 RELEASE_HEADER = 'X-Easystack-Image-Release'
+#: In each answer to ``GET /``: see ``standing``.
+STANDING_HEADER = 'X-Easystack-Image-Standing'
 
 #: The first descriptor that is inherited (sd_listen_fds(3)).
 FIRST_FD = 3

@@ -6,6 +6,7 @@ from easystack_image import exceptions
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import calls
 from easystack_image.ota.journal.records import Step
+from easystack_image.ota.upgrade import peers
 from easystack_image.ota.upgrade import work as works
 
 
@@ -26,6 +27,8 @@ class Hooks:
     def run(self, point: base.Point, step: Step, reason: str = '') -> None:
         """Run the hooks of a point, as often as they ask for within a limit.
 
+        Those of the contraction run where it is done: on the last node.
+
         :param step: to which the point belongs
         :param reason: why it is rolled back, if it is
         :raises easystack_image.exceptions.HookFailed: if one failed
@@ -34,6 +37,8 @@ class Hooks:
         :raises easystack_image.exceptions.RollbackAsked: if a rollback is
             wanted meanwhile
         """
+        if step is Step.CONTRACT and not peers.is_last(self._work.settings):
+            return
         limit = self._work.settings.retry_limit
         waited = 0.0
         while True:

@@ -22,6 +22,7 @@ from easystack_image.ota.journal.records import Step
 from easystack_image.ota.journal.records import Upgrade
 from easystack_image.ota.upgrade import hooking
 from easystack_image.ota.upgrade import node_lock
+from easystack_image.ota.upgrade import nodes
 from easystack_image.ota.upgrade import plans
 from easystack_image.ota.upgrade import rollback
 from easystack_image.ota.upgrade import tools as tools_module
@@ -71,6 +72,8 @@ class Machine:
         self._work = work
         self._until = until
         self._hooks = hooking.Hooks(work)
+        self._held = contextlib.ExitStack()
+        self._lock: node_lock.NodeLock | None = None
 
     def run(self) -> Result:
         """Go on where it is, to its end.
@@ -78,10 +81,15 @@ class Machine:
         :raises easystack_image.exceptions.OtaError: if it can neither be
             gone on with now, nor be rolled back
         """
+        # Nobody whose turn is next begins before this one has gone back.
+        with contextlib.ExitStack() as self._held:
+            return self._run()
+
+    def _run(self) -> Result:
         work = self._work
         failed = _failure(work.upgrade)
         if work.rolling_back or (failed and not work.irrevocable):
-            return self.roll_back(failed)
+            return self._roll_back(failed)
         try:
             return self._forward()
         except _LATER:
@@ -90,8 +98,8 @@ class Machine:
             if work.irrevocable:
                 # It came too late; whoever asked is told.
                 work.tools.asked.unlink(missing_ok=True)
-                return self.run()
-            return self.roll_back(str(error))
+                return self._run()
+            return self._roll_back(str(error))
         except (exceptions.EasystackImageError, OSError) as error:
             try:
                 self._fail(str(error))
@@ -100,7 +108,7 @@ class Machine:
                 work.say(str(full))
             if work.irrevocable:
                 raise
-            return self.roll_back(str(error))
+            return self._roll_back(str(error))
 
     def _fail(self, reason: str) -> None:
         for step in plans.of(self._work.upgrade):
@@ -108,28 +116,26 @@ class Machine:
                 self._work.writer.failed(step, reason)
 
     def _forward(self) -> Result:
-        with contextlib.ExitStack() as stack:
-            lock: node_lock.NodeLock | None = None
-            for step in plans.of(self._work.upgrade):
-                if step is Step.EXPAND:
-                    lock = stack.enter_context(self._node_lock())
-                if self._work.upgrade.event(step) is not Event.DONE:
-                    if lock is not None:
-                        lock.check()
-                    self._do(step)
-                if step is self._until:
-                    return result(self._work.upgrade)
+        for step in plans.of(self._work.upgrade):
+            if step is plans.locked_from(self._work.upgrade):
+                self._take_turn()
+            if self._work.upgrade.event(step) is not Event.DONE:
+                self._work.check_turn()
+                self._do(step)
+            if step is self._until:
+                return result(self._work.upgrade)
         self._work.writer.close(Outcome.COMMITTED)
         ending.collect(self._work)
         return result(self._work.upgrade)
 
-    def _node_lock(self) -> node_lock.NodeLock:
-        """Wait until no other node is upgraded."""
+    def _take_turn(self) -> None:
+        """Wait until no other node is upgraded, unless that was done."""
         work = self._work
-        # Whoever goes back need not wait until others have done so.
-        in_order = work.upgrade.kind is not Kind.ROLLBACK
-        return node_lock.NodeLock(work.settings, work.target.path,
-                                  work.upgrade.target if in_order else '')
+        if self._lock is None:
+            self._lock = self._held.enter_context(nodes.lock(work))
+            work.check_turn = self._lock.check
+        if work.upgrade.kind is Kind.ROLLBACK and work.origin is not None:
+            nodes.begin_return(work, work.origin, work.target.release)
 
     def _do(self, step: Step) -> None:
         """Do a step, with all hooks around it."""
@@ -152,8 +158,13 @@ class Machine:
         :raises easystack_image.exceptions.NoWayBack: if the database may be
             one that it cannot use
         """
+        with contextlib.ExitStack() as self._held:
+            return self._roll_back(reason)
+
+    def _roll_back(self, reason: str) -> Result:
         work = self._work
         works.refuse_irrevocable(work.upgrade)
+        self._leave_settled()
         reason = work.upgrade.details(Step.ROLLBACK).get('reason', reason)
         if work.upgrade.event(Step.ROLLBACK) is not Event.DONE:
             work.writer.begin(Step.ROLLBACK, reason=reason)
@@ -164,6 +175,20 @@ class Machine:
                    else Outcome.ABANDONED)
         work.writer.close(outcome, reason=reason)
         return result(work.upgrade)
+
+    def _leave_settled(self) -> None:
+        """See that no other node has gone by what was about to be committed.
+
+        :raises easystack_image.exceptions.OtaError: if one has contracted
+            the database, or may do so
+        """
+        work = self._work
+        if not nodes.has_settled(work) or work.origin is None:
+            return
+        if self._lock is None:
+            self._lock = self._held.enter_context(
+                nodes.lock(work, in_order=False))
+        nodes.begin_return(work, work.target, work.origin.release)
 
 
 def result(upgrade: Upgrade) -> Result:

@@ -6,32 +6,33 @@ has.  So a child of the slot's own Python holds it
 input is open: it lets go when the updater does, or dies.
 
 A lock knows no order.  That a node's predecessors are done is asked of
-themselves: each answer of the image service names its release.
+themselves (:mod:`easystack_image.ota.upgrade.peers`), once more when the lock
+is ours: whoever had it may have gone back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 import logging
 from pathlib import Path
 import select
-import ssl
 import subprocess
 import time
 from types import TracebackType
 from typing import Any
 
-import urllib3
-
 from easystack_image import exceptions
 from easystack_image.ota import settings as settings_module
-from easystack_image.ota.serving import layout
+from easystack_image.ota.upgrade import peers
 
 LOG = logging.getLogger(__name__)
 
 _HOLDER = 'easystack_image.ota.upgrade.lock_holder'
-#: Seconds between two looks at other nodes, and for each of their answers.
-_PACE, _ANSWER = 5.0, 10.0
+#: Seconds between two looks at other nodes, and whether to wait on.
+_PACE, _LOOK = 5.0, 0.2
+#: Seconds that the child may take to let go.
+_END = 10.0
 #: Seconds that the child may take to start, and to say that it gives up.
 _START = 60.0
 _LIMIT = 1 << 20
@@ -41,15 +42,21 @@ class NodeLock:
     """Held by the node that is upgraded; nothing without coordination_url.
 
     :param slot: whose Python has tooz
-    :param release: what the nodes before this one have to serve already; ''
-        if their order does not matter
+    :param release: what the nodes before this one have to have settled on
+        already; '' if their order does not matter
+    :param pause: sleeps, or raises what has to interrupt any waiting
+    :param say: tells the operator what is waited for
     """
 
     def __init__(self, settings: settings_module.Settings, slot: Path | None,
-                 release: str = '') -> None:
+                 release: str = '',
+                 pause: Callable[[float], None] = time.sleep,
+                 say: Callable[[str], None] = LOG.info) -> None:
         self._settings = settings
         self._slot = slot
         self._release = release
+        self._pause = pause
+        self._say = say
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> NodeLock:
@@ -65,7 +72,13 @@ class NodeLock:
         deadline = time.monotonic() + self._settings.node_timeout
         try:
             self._wait_for_predecessors(deadline)
-            if self._settings.coordination_url:
+            if not self._settings.coordination_url:
+                return self
+            self._acquire(deadline)
+            # Whoever had the lock until now may have gone back.
+            while self._behind():
+                self._release_lock()
+                self._wait_for_predecessors(deadline)
                 self._acquire(deadline)
         except BaseException:
             self._release_lock()
@@ -95,22 +108,18 @@ class NodeLock:
             if time.monotonic() + _PACE > deadline:
                 raise exceptions.NotOurTurn(
                     f'{behind[0]} comes first, and does not serve '
-                    f'{self._release}: {behind[1]}')
+                    f'{self._release} for good: {behind[1]}')
             if not waited:
-                LOG.info('Waiting for %s: %s', *behind)
+                self._say('waiting for {}: {}'.format(*behind))
                 waited = True
-            time.sleep(_PACE)
+            self._pause(_PACE)
 
     def _behind(self) -> tuple[str, str] | None:
         """Return the first node before this one that is not done, and why."""
-        nodes = self._settings.nodes.split()
-        if not self._release or not nodes:
+        if not self._release:
             return None
-        for url in nodes[:nodes.index(self._settings.node_url)]:
-            found = release_of(url, self._settings.ca_file)
-            if found != self._release:
-                return url, found or 'it does not say what it serves'
-        return None
+        return peers.behind(self._settings, peers.before(self._settings),
+                            self._release)
 
     def _acquire(self, deadline: float) -> None:
         if self._slot is None:
@@ -124,6 +133,7 @@ class NodeLock:
             # Not to be ended by a Ctrl-C that the updater bears with.
             start_new_session=True)
         left = max(deadline - time.monotonic(), 0.0)
+        self._say('waiting until no other node is being upgraded')
         assert self._child.stdin is not None  # noqa: S101 (it is a pipe)
         try:
             self._child.stdin.write(json.dumps({
@@ -145,8 +155,13 @@ class NodeLock:
     def _answer(self, timeout: float) -> dict[str, Any]:
         """Return the next line of the child; nothing if there is none."""
         child = self._child
-        if child is None or not _readable(child, timeout):
+        if child is None:
             return {}
+        end = time.monotonic() + timeout
+        while not _readable(child, _LOOK):
+            if time.monotonic() > end:
+                return {}
+            self._pause(0)
         line = child.stdout.readline(_LIMIT) if child.stdout else b''
         try:
             found: dict[str, Any] = json.loads(line) if line else {}
@@ -163,7 +178,7 @@ class NodeLock:
             if stream is not None:
                 stream.close()
         try:
-            child.wait(_ANSWER)
+            child.wait(_END)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
@@ -172,22 +187,3 @@ class NodeLock:
 def _readable(child: subprocess.Popen[bytes], timeout: float) -> bool:
     return child.stdout is not None and bool(
         select.select([child.stdout], [], [], timeout)[0])
-
-
-def release_of(url: str, ca_file: str = '') -> str:
-    """Return the release that a node serves; '' if it does not say.
-
-    :param url: of its image service
-    :param ca_file: certificates to trust; '' for the system's
-    """
-    context = ssl.create_default_context(cafile=ca_file or None)
-    try:
-        with urllib3.PoolManager(ssl_context=context) as pool:
-            answer = pool.request('GET', url, timeout=_ANSWER, retries=False,
-                                  redirect=False, preload_content=False)
-            found: str = answer.headers.get(layout.RELEASE_HEADER, '')
-            answer.close()
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        LOG.info('%s does not answer: %s', url, error)
-        return ''
-    return found

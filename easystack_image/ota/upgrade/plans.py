@@ -22,3 +22,8 @@ _PLANS = {
 def of(upgrade: Upgrade) -> tuple[Step, ...]:
     """Return the steps of an upgrade, in their order."""
     return _PLANS[upgrade.kind]
+
+
+def locked_from(upgrade: Upgrade) -> Step:
+    """Return the first step that other nodes may notice."""
+    return Step.START if upgrade.kind is Kind.ROLLBACK else Step.EXPAND

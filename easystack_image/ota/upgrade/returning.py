@@ -21,6 +21,7 @@ from easystack_image.ota.journal.records import Upgrade
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.slots import slots as slots_module
 from easystack_image.ota.upgrade import machine
+from easystack_image.ota.upgrade import nodes
 from easystack_image.ota.upgrade import tools as tools_module
 from easystack_image.ota.upgrade import work as works
 
@@ -106,6 +107,7 @@ def _open(tools: tools_module.Tools, writer: journals.Writer) -> Upgrade:
         raise exceptions.SlotError(
             f'the slot of {used[-2]}, which was in use before, is gone')
     _refuse_contracted(writer.upgrades, slot.release)
+    nodes.refuse_contracted(tools.settings, current, slot.release)
     refusal = offers.refusal(slot.release, memories.load(tools.home), None)
     if refusal:
         raise exceptions.RefusedRelease(

@@ -12,6 +12,7 @@ from easystack_image import exceptions
 from easystack_image.ota.hooks import base as hooks_base
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.upgrade import hooking
+from easystack_image.ota.upgrade import nodes
 from easystack_image.ota.upgrade import work as works
 
 
@@ -38,6 +39,11 @@ def run(work: works.Work, hooks: hooking.Hooks, reason: str) -> None:
             if name not in serving:
                 work.fleet.let_go(name)
     _point_back(work)
+    try:
+        nodes.settle(work, work.upgrade.origin or '')
+    except exceptions.NotNow as error:
+        # Others only wait for nothing then.
+        work.say(str(error))
     _hooks(work, hooks, 'before-rollback', reason)
     _hooks(work, hooks, 'after-rollback', reason)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import time
 from typing import Any
@@ -41,6 +41,8 @@ class Work:
         self.settings = tools.settings
         self.slots = tools.slots
         self.say = tools.say
+        #: Raises NotNow if the lock of the nodes was lost.
+        self.check_turn: Callable[[], None] = lambda: None
 
     @property
     def options(self) -> Mapping[str, Any]:

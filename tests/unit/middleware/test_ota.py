@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 import importlib.metadata
 import json
+import pathlib
 from typing import Any
 
 import fixtures
@@ -19,6 +20,7 @@ from easystack_image.middleware import ota
 from easystack_image.ota.serving import counting
 from easystack_image.ota.serving import counts
 from easystack_image.ota.serving import layout
+from easystack_image.ota.serving import standing
 
 Kind, Result = counts.Kind, counts.Result
 IMAGE = '70b31a50-0d3f-4d1f-a3ee-9c3f7d5ea1a8'
@@ -104,6 +106,42 @@ class HeaderTest(FilterCase):
         self.conf.set_override('name_release', False, 'easystack_ota')
         self.filter = self.make()
         self.assertEqual({'X-Mine': 'yes'}, self.ask()[1])
+
+
+class StandingTest(FilterCase):
+    """What other nodes go by, in answers to ``GET /`` alone."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        slot = pathlib.Path(self.root) / 'slots/2.0.0'
+        self.instance = pathlib.Path(self.root) / 'i/2.0.0.2'
+        self.instance.mkdir(parents=True)
+        standing.write(slot.parents[1], standing.Standing('2.0.0', 2))
+        self.useFixture(fixtures.MonkeyPatch('sys.prefix', str(slot)))
+        self.useFixture(fixtures.EnvironmentVariable(
+            layout.DIRECTORY_VARIABLE, str(self.instance)))
+
+    def told(self, path: str) -> str | None:
+        return self.ask(path)[1].get(layout.STANDING_HEADER)
+
+    def test_told(self) -> None:
+        for path in ('', '/'):
+            self.assertEqual('settled=2.0.0; contracted=2', self.told(path))
+        for path in ('/v2/images', '/healthcheck'):
+            self.assertIsNone(self.told(path))
+
+    def test_not_told(self) -> None:
+        """What cannot be known is not claimed, and no request fails."""
+        (pathlib.Path(self.root) / standing.NAME).write_text('{')
+        self.assertIsNone(self.told('/'))
+        self.useFixture(fixtures.EnvironmentVariable(
+            layout.DIRECTORY_VARIABLE))
+        self.assertIsNone(self.told('/'))
+
+    def test_release_not_named(self) -> None:
+        self.conf.set_override('name_release', False, 'easystack_ota')
+        self.filter = self.make()
+        self.assertIsNone(self.told('/'))
 
 
 class CountingTest(FilterCase):

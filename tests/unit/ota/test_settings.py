@@ -89,6 +89,8 @@ class SettingsTest(base.Case):
                 ('repository = https://example.org/?q=1', 'repository'),
                 ('proxy = example.org:3128', 'proxy'),
                 ('nodes = http://a http://b', 'node_url', 'none of'),
+                ('nodes = http://a http://b\nnode_url = http://a\naside = 9',
+                 'aside', 'coordination_url'),
                 ('coordination_url = database', 'coordination_url'),
                 ('coordination_url = file:///locks', 'nodes', 'list all'),
                 ('watch_errors = 101', 'watch_errors')):

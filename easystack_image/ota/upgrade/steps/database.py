@@ -6,15 +6,16 @@ Hooks of this package do it (``easystack_image.ota.hooks.own``), with the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 import time
 from typing import Any
 
 from easystack_image import exceptions
-from easystack_image.ota import settings as settings_module
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.slots import using
+from easystack_image.ota.upgrade import nodes
+from easystack_image.ota.upgrade import peers
 from easystack_image.ota.upgrade import work as works
 
 #: Seconds between two looks whether the old release still lives.
@@ -32,52 +33,65 @@ def contract(work: works.Work) -> dict[str, Any]:
     """See that no process of an old release lives, and that none comes.
 
     The instance that waits for a rollback is given up last: until then there
-    is a way back.  From then on there is none.
+    is a way back.  From then on there is none, on whatever node.
 
-    :raises NotNow: if the old release is at something for too long
+    :raises NotNow: if the old release is at something for too long, or
+        another node has not settled on the new one
     """
     if declarations.Phase.CONTRACT not in work.phases:
         return {}
-    if not _is_last(work.settings):
-        # The others before it serve the new release when the last one does,
-        # and nothing of the old one answers anybody there: it waits for us.
-        _wait(work, {work.standby_name})
+    if not peers.is_last(work.settings):
+        wait_for_old(work, {work.standby_name})
         return {'left_to': work.settings.nodes.split()[-1]}
     if not work.irrevocable:
-        _wait(work, {work.standby_name})
+        wait_for_old(work, {work.standby_name})
+        _wait(work, lambda: nodes.behind(work))
         work.fleet.let_go(work.standby_name)
-        _wait(work, set())
+        wait_for_old(work)
+        # That may have taken long.
+        work.check_turn()
+        _wait(work, lambda: nodes.behind(work))
         work.writer.begin(Step.CONTRACT, irrevocable=True)
+    # Before anything is done to it, and again if that was cut short.
+    nodes.contracted(work)
     return {'contracted': True}
 
 
-def _is_last(settings: settings_module.Settings) -> bool:
-    """Whether no other node has to be upgraded after this one."""
-    return settings.nodes.split()[-1:] in ([], [settings.node_url])
-
-
-def _wait(work: works.Work, but: set[str]) -> None:
+def wait_for_old(work: works.Work, but: Collection[str] = ()) -> None:
     """Wait until nothing of other releases is left.
 
     :param but: names of instances that are not waited for
+    :raises NotNow: if it takes too long
+    """
+    def left() -> str:
+        what = ', '.join(_living(work, but))
+        return what and f'{what} must end: it answers what it was asked'
+
+    _wait(work, left)
+
+
+def _wait(work: works.Work, look: Callable[[], str]) -> None:
+    """Wait until nothing is in the way of the contraction.
+
+    :param look: returns what is; '' for nothing
+    :raises NotNow: if it takes too long
     """
     begin = time.monotonic()
     limit = work.options.get('drain_timeout', 0)
     told = begin - _EVERY
-    while living := list(_living(work, but)):
+    while found := look():
         now = time.monotonic()
-        what = ', '.join(living)
         if limit and now - begin > limit:
             raise exceptions.NotNow(
-                f'before the database can be contracted, {what} must end: it '
-                'answers what it was asked. Resume the upgrade later')
+                f'before the database can be contracted, {found}. Resume the '
+                'upgrade later')
         if now - told >= _EVERY:
-            work.say(f'waiting for the end of {what}')
+            work.say(f'waiting: {found}')
             told = now
         work.tools.pause(_PACE)
 
 
-def _living(work: works.Work, but: set[str]) -> Iterator[str]:
+def _living(work: works.Work, but: Collection[str]) -> Iterator[str]:
     """Yield what there is of other releases: instances, or processes."""
     names = [name for name in work.fleet.of_others(work.target.path)
              if name not in but]

@@ -9,12 +9,15 @@ from easystack_image import exceptions
 from easystack_image.ota.client import memory as memories
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Step
+from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.serving import addresses
 from easystack_image.ota.serving import counts
+from easystack_image.ota.upgrade import nodes
 from easystack_image.ota.upgrade import probe as probes
 from easystack_image.ota.upgrade import vitals
 from easystack_image.ota.upgrade import watch
 from easystack_image.ota.upgrade import work as works
+from easystack_image.ota.upgrade.steps import database
 
 #: Seconds of one look: a rollback begins within that time.
 _LOOK = 0.2
@@ -114,6 +117,10 @@ def commit(work: works.Work) -> dict[str, Any]:
     # First: if there is no room for it, the way back still is a short one.
     work.tools.patiently(lambda: memories.raise_floor(work.tools.home, floor))
     work.fleet.let_go(work.standby_name)
+    if declarations.Phase.CONTRACT in work.phases:
+        # From then on the last node may contract the database.
+        database.wait_for_old(work)
+    nodes.settle(work, work.upgrade.target)
     return {'floor': floor}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.serving import aside
 from easystack_image.ota.serving import counts
+from easystack_image.ota.upgrade import nodes
 from easystack_image.ota.upgrade import plans
 from easystack_image.ota.upgrade import work as works
 
@@ -66,6 +67,8 @@ def _aside(work: works.Work, name: str) -> Iterator[None]:
         yield
         return
     instances = work.tools.launcher.instance(name).place.path.parent
+    # Two that do so at once would each think that the other one serves.
+    nodes.wait_for_aside(work)
     aside.step_aside(instances, seconds + work.settings.start_timeout)
     try:
         work.tools.pause(seconds)

@@ -21,7 +21,9 @@ import testtools
 from easystack_image import exceptions
 from easystack_image.ota import settings
 from easystack_image.ota.serving import layout
+from easystack_image.ota.serving import standing
 from easystack_image.ota.upgrade import node_lock
+from easystack_image.ota.upgrade import peers
 
 SLOT = Path(sys.prefix)
 
@@ -134,6 +136,8 @@ class Node(http.server.BaseHTTPRequestHandler):
         release = self.server.release  # type: ignore[attr-defined]
         if release:
             self.send_header(layout.RELEASE_HEADER, release)
+            self.send_header(layout.STANDING_HEADER, standing.Standing(
+                release).header())
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -171,7 +175,7 @@ class OrderTest(NodeLockCase):
         error = self.assertRaises(exceptions.NotOurTurn,
                                   self.turn(2).__enter__)
         self.assertIn(f'{self.urls[1]} comes first', str(error))
-        self.assertIn('2.0: 1.0', str(error))
+        self.assertIn('2.0 for good: 1.0', str(error))
 
     def test_waiting(self) -> None:
         timer = threading.Timer(1, lambda: setattr(
@@ -191,4 +195,4 @@ class OrderTest(NodeLockCase):
         error = self.assertRaises(exceptions.NotOurTurn,
                                   self.turn(1).__enter__)
         self.assertIn('does not say', str(error))
-        self.assertEqual('', node_lock.release_of('http://127.0.0.1:1'))
+        self.assertEqual(peers.Peer(), peers.ask('http://127.0.0.1:1'))

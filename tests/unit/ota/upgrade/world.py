@@ -87,12 +87,16 @@ class World:
         return tools.Tools(found, Launcher(self), self.said.append)
 
     def make_slot(self, version: str, number: int,
-                  database: Sequence[str] = ()) -> None:
-        """Make a slot that is whole."""
+                  database: Sequence[str] = (), **programs: str) -> None:
+        """Make a slot that is whole.
+
+        :param programs: that are in it, besides a Python
+        """
         path = self.root / 'opt/slots' / version
         (path / 'bin').mkdir(parents=True)
-        (path / 'bin/python').write_text(PYTHON)
-        (path / 'bin/python').chmod(0o755)
+        for name, text in {'python': PYTHON, **programs}.items():
+            (path / 'bin' / name).write_text(text)
+            (path / 'bin' / name).chmod(0o755)
         seal.write(path, declarations.Declaration(
             version, number, database=tuple(map(
                 declarations.Phase, database)), python=('3.11',)), '3.11')

@@ -1,0 +1,188 @@
+"""What an upgrade on this node means to the other nodes, and they to it.
+
+They share a database.  It is contracted by the last of them, when none of
+them can go back to a release that needs what is removed; and after that,
+none does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+import subprocess
+from typing import Any
+
+from easystack_image import exceptions
+from easystack_image.ota import settings as settings_module
+from easystack_image.ota.checks import database as checks
+from easystack_image.ota.hooks import calls
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.serving import standing as standings
+from easystack_image.ota.slots import slots as slots_module
+from easystack_image.ota.upgrade import node_lock
+from easystack_image.ota.upgrade import peers
+from easystack_image.ota.upgrade import work as works
+
+#: Seconds between two looks at other nodes.
+_PACE = 1.0
+#: What ``glance-manage db check`` may take, in seconds.
+_CHECK = 120.0
+
+
+def lock(work: works.Work, in_order: bool = True) -> node_lock.NodeLock:
+    """Return the lock that an upgrade needs before other nodes notice it.
+
+    Whoever goes back does not have to wait until others have done so; and
+    who has begun to contract the database has had its turn.
+    """
+    in_order &= work.upgrade.kind is not Kind.ROLLBACK and (
+        not work.irrevocable)
+    return node_lock.NodeLock(
+        work.settings, work.target.path,
+        work.upgrade.target if in_order else '', work.tools.pause, work.say)
+
+
+def behind(work: works.Work) -> str:
+    """Return which other node has not settled on the release, and why; ''."""
+    found = peers.behind(work.settings, peers.others(work.settings),
+                         work.upgrade.target)
+    if found is None:
+        return ''
+    url, why = found
+    return f'{url} has to settle on {work.upgrade.target}: {why}'
+
+
+def wait_for_aside(work: works.Work) -> None:
+    """Wait until no other node stands aside: its sign ends by itself."""
+    told = False
+    while away := [url for url in peers.others(work.settings)
+                   if (found := peers.ask(url, work.settings.ca_file)
+                       ).standing and found.standing.aside]:
+        if not told:
+            work.say(f'waiting until {away[0]} stands aside no more')
+            told = True
+        work.tools.pause(_PACE)
+
+
+def begin_return(work: works.Work, slot: slots_module.Slot,
+                 release: declarations.Declaration) -> None:
+    """Leave a release that this node had settled on, or is about to.
+
+    :param slot: of what is left
+    :param release: to which it goes back
+    :raises RefusedRelease: if it cannot use the database any more
+    :raises NotNow: if nobody knows that
+    """
+    refuse_contracted(work.settings, slot, release)
+    settle(work, '')
+
+
+def refuse_contracted(settings: settings_module.Settings,
+                      slot: slots_module.Slot,
+                      release: declarations.Declaration) -> None:
+    """See that the database was not contracted, by whatever node.
+
+    :param slot: of what is in use now
+    :param release: to which somebody wants to go back
+    :raises RefusedRelease: if it was
+    :raises NotNow: if nobody knows that
+    """
+    declared = declarations.Phase.CONTRACT in slot.release.database
+    for url in peers.others(settings):
+        found = peers.ask(url, settings.ca_file).standing
+        if found is not None and found.contracted > release.number:
+            raise _refusal(slot, release, f'by {url}')
+        if found is None and declared:
+            raise exceptions.NotNow(
+                f'{url} does not say whether it has contracted the database '
+                f'for {slot.release}, and {release} could not use it then: '
+                'have it answer, or take it out of nodes, and try again')
+    if declared and _needs_nothing(settings, slot):
+        raise _refusal(slot, release, 'as "glance-manage db check" tells')
+
+
+def _refusal(slot: slots_module.Slot, release: declarations.Declaration,
+             how: str) -> exceptions.RefusedRelease:
+    return exceptions.RefusedRelease(
+        f'the database was contracted for {slot.release}, {how}, and '
+        f'{release} cannot use it any more: install a release that mends '
+        'what is wrong')
+
+
+def _needs_nothing(settings: settings_module.Settings,
+                   slot: slots_module.Slot) -> bool:
+    """Ask the database itself, with the programs of a slot.
+
+    :raises NotNow: if it does not answer
+    """
+    program = slot.path / 'bin' / 'glance-manage'
+    if not program.exists():
+        # Nobody but Glance has anything there.
+        return False
+    files, directories = calls.glance_files(settings)
+    try:
+        done = subprocess.run(  # noqa: S603  # of the release, and no shell
+            [program, *(f'--config-file={path}' for path in files),
+             *(f'--config-dir={path}' for path in directories), 'db',
+             'check'], capture_output=True, stdin=subprocess.DEVNULL,
+            timeout=_CHECK)
+    except (OSError, subprocess.TimeoutExpired):
+        done = None
+    if done is None or done.returncode not in (0, *checks.LACKING):
+        raise exceptions.NotNow(
+            'nobody knows whether the database was contracted: '
+            f'"{program} db check" does not tell. Try again when it does')
+    return done.returncode == 0
+
+
+def settle(work: works.Work, version: str) -> None:
+    """Tell others that this node stays with a release; '' for none.
+
+    :raises NotNow: if it cannot be kept
+    """
+    _keep(work, settled=version)
+
+
+def has_settled(work: works.Work) -> bool:
+    """Whether others were told that this node stays with the new release.
+
+    :raises NotNow: if it cannot be read
+    """
+    return _read(work).settled == work.upgrade.target
+
+
+def contracted(work: works.Work) -> None:
+    """Tell others that older releases cannot use the database any more.
+
+    :raises NotNow: if it cannot be kept
+    """
+    _keep(work, contracted=work.target.release.number)
+
+
+def _read(work: works.Work) -> standings.Standing:
+    directory = Path(work.settings.slots_directory)
+    try:
+        return standings.read(directory)
+    except (OSError, ValueError) as error:
+        raise exceptions.NotNow(
+            f'{directory / standings.NAME}, which other nodes go by, cannot '
+            f'be read: {error}. Mend it, or remove it if this node has not '
+            'contracted the database') from None
+
+
+def _keep(work: works.Work, **changes: Any) -> None:
+    found = _read(work)
+    if found == standings.Standing() and not peers.others(work.settings):
+        # Nobody asks.
+        return
+    changed = dataclasses.replace(found, **changes)
+    if changed == found:
+        return
+    directory = Path(work.settings.slots_directory)
+    try:
+        standings.write(directory, changed)
+    except OSError as error:
+        raise exceptions.NotNow(
+            f'{directory / standings.NAME}, which other nodes go by, cannot '
+            f'be written: {error}. Go on when it can') from None
