@@ -16,6 +16,8 @@ from easystack_image.ota.client import updater
 from easystack_image.ota.journal import journal
 from easystack_image.ota.slots import building
 from easystack_image.ota.slots import slots as slots_module
+from easystack_image.ota.upgrade import state
+from easystack_image.ota.upgrade import tools
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
@@ -107,16 +109,28 @@ def _journal(found: settings.Settings) -> journal.Journal:
     return journal.Journal(home.Home(Path(found.state_directory)))
 
 
+def _unattended(found: settings.Settings) -> str:
+    """Return what is to be done about an upgrade that nobody is at, or ''."""
+    try:
+        upgrades = _journal(found).history()
+    except exceptions.JournalError as error:
+        return str(error)
+    return state.unattended(tools.make(found, output.say),
+                            upgrades[-1] if upgrades else None)
+
+
 def run_check(arguments: argparse.Namespace,
               found: settings.Settings) -> int:
     """Show what the channel offers."""
     status = _client(found).check(arguments.accept_clock)
+    unattended = _unattended(found)
     installed = status.installed.version if status.installed else None
     following = status.next.version if status.next else None
     if arguments.format == 'json':
         output.record(arguments, {
             'channel': status.channel, 'installed': installed,
             'next': following, 'warning': status.warning or None,
+            'attention': unattended or None,
             'releases': [{'version': offer.release.version,
                           'number': offer.release.number,
                           'minimum': offer.release.minimum,
@@ -130,7 +144,7 @@ def run_check(arguments: argparse.Namespace,
                  'installed' if offer.release == status.installed else
                  'next' if offer.release == status.next else ''))
             for offer in status.offers])
-    return output.attention(status.warning)
+    return output.attention(status.warning) | output.attention(unattended)
 
 
 def run_download(arguments: argparse.Namespace,

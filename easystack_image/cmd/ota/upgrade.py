@@ -61,6 +61,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
                             _telling(function))
         if name != 'status':
             _add_force(parser)
+        if name == 'resume':
+            parser.add_argument(
+                '--unless-told-to-stop', action='store_true',
+                help='Leave alone what stopped after the step of --until.')
         output.add_format(parser)
 
 
@@ -166,7 +170,8 @@ def run_resume(arguments: argparse.Namespace,
                found: settings.Settings) -> int:
     """Go on, or go on going back."""
     before = _unfinished(found)
-    result = machine.resume(_tools(found), arguments.force)
+    result = machine.resume(_tools(found), arguments.force,
+                            not arguments.unless_told_to_stop)
     if result is None:
         output.say('there is nothing to go on with')
     code = _show(arguments, result)

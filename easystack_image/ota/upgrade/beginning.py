@@ -52,7 +52,7 @@ class Order:
         """Return what whoever goes on with it has to know."""
         settings = tools.settings
         return {
-            'forced': list(self.forced),
+            'forced': list(self.forced), 'until': self.until,
             'soak': settings.soak if self.soak is None else self.soak,
             'drain_timeout': settings.drain_timeout if (
                 self.drain_timeout is None) else self.drain_timeout}

@@ -199,18 +199,27 @@ def result(upgrade: Upgrade) -> Result:
 
 
 def resume(tools: tools_module.Tools,
-           forced: Sequence[str] = ()) -> Result | None:
+           forced: Sequence[str] = (), told: bool = True) -> Result | None:
     """Go on with what did not end; None if there is nothing.
 
+    :param told: False to leave alone what stopped where it was told to
     :param forced: hooks whose failure the operator overrides from now on
     :raises easystack_image.exceptions.OtaError: see :meth:`Machine.run`
     """
     with tools.writer() as writer:
-        if writer.unfinished is None:
+        if writer.unfinished is None or (
+                not told and _stopped(writer.unfinished)):
             return None
         works.refuse_foreign(tools.slots, writer.unfinished)
         return Machine(works.Work(tools, writer, writer.unfinished,
                                   forced)).run()
+
+
+def _stopped(upgrade: Upgrade) -> bool:
+    """Whether an operator wanted to decide how to go on from here."""
+    until = upgrade.records[0].details.get('until')
+    return until is not None and upgrade.records[-1].step is Step(until) and (
+        upgrade.records[-1].event is Event.DONE)
 
 
 def _failure(upgrade: Upgrade) -> str:

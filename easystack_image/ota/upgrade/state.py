@@ -157,14 +157,22 @@ def _current(tools: tools_module.Tools) -> slots_module.Slot | None:
         return None
 
 
+def unattended(tools: tools_module.Tools, last: Upgrade | None) -> str:
+    """Return what is to be done about an upgrade that nobody is at, or ''.
+
+    :param last: the last one, if there is one
+    """
+    if last is None or last.outcome is not None or tools.upgrading:
+        return ''
+    return (f'the {last.kind} to {last.target} did not end, and nobody is at '
+            f'it: {what_to_do(last)}')
+
+
 def _attention(tools: tools_module.Tools, last: Upgrade | None,
                found: list[dict[str, Any]] | None,
                error: str | None) -> list[str]:
     """Return what somebody should look after."""
-    texts = [error] if error else []
-    if last and last.outcome is None and not tools.upgrading:
-        texts.append(f'the {last.kind} to {last.target} did not end, and '
-                     f'nobody is at it: {what_to_do(last)}')
+    texts = [text for text in (error, unattended(tools, last)) if text]
     version = tools.slots.current_version()
     if found is not None and version is not None and not [
             each for each in found if each['role'] == 'serving'

@@ -69,7 +69,8 @@ class InstancesTest(testtools.TestCase):
 
     def test_commands(self) -> None:
         """What they start is there, and takes these arguments."""
-        for name in ('easystack-image.service', 'easystack-image-ota.service'):
+        for name in ('easystack-image.service', 'easystack-image-ota.service',
+                     'easystack-image-ota-resume.service'):
             words = shlex.split(self.unit(name)['Service']['ExecStart'])
             self.assertEqual(['/usr/bin/env', 'easystack-image-ota'],
                              words[:2])

@@ -60,7 +60,7 @@ class Channel:
         self._offers = [offers.Offer(each) for each in reversed(releases)]
         self._installed = installed
 
-    def check(self) -> updater.Status:
+    def check(self, accept_clock: bool = False) -> updater.Status:
         return updater.Status('stable', self._installed, self._offers,
                               offers.choose(self._offers, None,
                                             self._installed), '')
@@ -104,8 +104,8 @@ class MachineCase(base.Case):
                                    until).run()
 
     def order(self, version: str | None = None,
-              kind: Kind = Kind.UPGRADE, **others: Any,
-              ) -> machine.Result | None:
+              kind: Kind = Kind.UPGRADE, until: Step | None = None,
+              **others: Any) -> machine.Result | None:
         """Do what an operator orders, of what there are slots of."""
         tools = self.world.tools()
         self.useFixture(fixtures.MonkeyPatch(
@@ -113,7 +113,8 @@ class MachineCase(base.Case):
             functools.partial(Channel, [slot.release
                                         for slot in tools.slots.all()])))
         return beginning.begin(tools, beginning.Order(
-            kind, version, soak=0, drain_timeout=0.01, **others),
+            kind, version, until=until, soak=0, drain_timeout=0.01,
+            **others),
             lambda done, size: None)
 
     def resume(self) -> machine.Result | None:
@@ -406,6 +407,31 @@ class TestCommands(MachineCase):
             self.assertEqual((5, CONTRACTING), (code, found['target']))
         path.write_text('#!/bin/sh\nexit 21\n')
         self.assertEqual(4, self.run_command('resume')[0])
+
+    def test_at_boot(self) -> None:
+        """One goes on, unless an operator wanted to decide."""
+        self.assertIsNone(self.order(NEW, until=Step.SOAK).outcome)
+        resume = ('resume', '--unless-told-to-stop')
+        self.assertEqual((0, {'outcome': None}), self.run_command(*resume))
+        self.assertEqual({NEW}, self.world.serving())
+        self.assertEqual(0, self.run_command('rollback')[0])
+        # It was interrupted before it came there.
+        self.begin(NEW, until=Step.DRAIN)
+        self.assertEqual('committed',
+                         self.run_command(*resume)[1]['outcome'])
+        self.serves(NEW)
+
+    def test_check_tells(self) -> None:
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.client.updater.Client',
+            lambda settings, installed, needed: Channel([], settings,
+                                                        installed)))
+        self.begin(NEW, until=Step.SOAK)
+        code, found = self.run_command(
+            '--state-directory', str(self.root / 'state'),
+            '--slots-directory', str(self.root / 'opt'), 'check')
+        self.assertEqual(3, code)
+        self.assertIn('nobody is at it', found['attention'])
 
     def test_rolled_back(self) -> None:
         self.begin(NEW, until=Step.START)
