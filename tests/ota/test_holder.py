@@ -21,8 +21,8 @@ from tests.ota import upgrades
 MISSED = 0.3
 
 
-class HolderCase(upgrades.UpgradeCase):
-    """A holder that is killed, and another one that takes over."""
+class TestHolder(upgrades.UpgradeCase):
+    """A holder that is killed, or ended, and another one that follows."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -46,9 +46,6 @@ class HolderCase(upgrades.UpgradeCase):
         self.holder.kill()
         self.holder.start()
 
-
-class TestKilled(HolderCase):
-
     def test_at_rest(self) -> None:
         """All that is told to a holder is done by the next one as well."""
         slot = self.launcher.list()[0].slot
@@ -71,36 +68,20 @@ class TestKilled(HolderCase):
             processes.poll(lambda: self.masters().get('standby') not in (
                 None, before['standby']), 'a new start')
             processes.poll(lambda: 'leaving' not in self.masters(), 'the end')
+            # Both are killed at once.
+            self.holder.kill()
+            pid = json.loads((self.root / 'run/records/standby.json'
+                              ).read_text())['process']['pid']
+            os.kill(pid, signal.SIGKILL)
+            self.holder.start()
+            processes.poll(lambda: self.masters()['standby'] not in (
+                None, pid), 'a new start')
             self.launcher.stop('standby')
             self.assertEqual([self.first], list(self.masters()))
         self.assertEqual([self.first], upload.answers)
         self.assertEqual([self.first], sorted(
             path.name for path in (self.root / 'run/i').iterdir()))
         self.assertFalse(processes.is_free(self.port))
-
-    def test_with_an_instance(self) -> None:
-        """Who serves serves on; who died is started again."""
-        slot = self.launcher.list()[0].slot
-        self.launcher.start('other', slot)
-        processes.poll(lambda: self.launcher.instance('other').loaded, 'it')
-        pid = self.masters()['other']
-        with self.nobody_notices():
-            self.holder.kill()
-            os.kill(pid or 0, signal.SIGKILL)
-            self.holder.start()
-            processes.poll(lambda: self.masters()['other'] not in (
-                None, pid), 'a new start')
-
-    def test_all(self) -> None:
-        """Nothing is left: the address is free, the release is started."""
-        pid = self.masters()[self.first]
-        self.holder.kill()
-        os.kill(pid or 0, signal.SIGKILL)
-        stale = self.root / 'run/i/stale'
-        stale.mkdir()
-        self.holder.start()
-        self.assertEqual(self.first, test_serving.ask(self.port))
-        self.assertFalse(stale.exists())
 
     def refusal(self, code: int, *words: object) -> str:
         """Return why a holder does not start."""
@@ -110,15 +91,20 @@ class TestKilled(HolderCase):
         self.assertEqual(code, done.returncode, done.stderr)
         return done.stderr
 
-    def test_refused(self) -> None:
+    def test_nothing_is_left(self) -> None:
+        """The address is free, then, and the release is started."""
+        pid = self.masters()[self.first]
         with self.nobody_notices():
             self.assertIn('another holder', self.refusal(4))
             self.holder.kill()
             self.assertIn(f'listen at 127.0.0.1:{self.port}', self.refusal(
                 1, '--listen', f'127.0.0.1:{processes.free_port()}'))
-
-
-class TestUpgrade(HolderCase):
+        os.kill(pid or 0, signal.SIGKILL)
+        stale = self.root / 'run/i/stale'
+        stale.mkdir()
+        self.holder.start()
+        self.assertEqual(self.first, test_serving.ask(self.port))
+        self.assertFalse(stale.exists())
 
     def reached(self, target: str, step: str) -> None:
         processes.poll(lambda: self.event(target, step), step, interval=0.01)
@@ -155,9 +141,6 @@ class TestUpgrade(HolderCase):
                 self.succeed('resume')
                 self.serves(target)
 
-
-class TestEnded(HolderCase):
-
     def end(self) -> int:
         """Return how the holder ends."""
         child = self.holder._child
@@ -179,19 +162,7 @@ class TestEnded(HolderCase):
             self.assertEqual({self.first, '1.0.0.0'}, set(self.masters()))
         self.assertEqual([self.first], upload.answers)
         processes.poll(lambda: len(self.masters()) == 1, 'the end')
-        self.holder.end()
-        self.assertEqual(0, self.end())
-        self.assertEqual([], list((self.root / 'run/i').iterdir()))
-
-    def serves_new(self) -> bool:
-        try:
-            test_serving.ask(self.port, timeout=5)
-        except ConnectionRefusedError:
-            return False
-        return True
-
-    def test_queue_is_answered(self) -> None:
-        """Who is refused, was refused at once: nobody is cut."""
+        # Who is refused, was refused at once: nobody is cut.
         with self.load() as load:
             moment = time.monotonic()
             processes.poll(lambda: load.since(moment), 'answers')
@@ -200,6 +171,14 @@ class TestEnded(HolderCase):
         self.assertEqual(
             set(), {failure for failure in load.failures
                     if not failure.startswith('ConnectionRefused')})
+        self.assertEqual([], list((self.root / 'run/i').iterdir()))
+
+    def serves_new(self) -> bool:
+        try:
+            test_serving.ask(self.port, timeout=5)
+        except ConnectionRefusedError:
+            return False
+        return True
 
     def test_twice(self) -> None:
         slow = threading.Thread(target=self.cut)

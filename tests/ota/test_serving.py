@@ -326,6 +326,18 @@ class TestDeaths(ServingCase):
                        'the end of the workers')
         self.assertEqual([], self.launcher.list())
 
+    def test_loading_workers_end_with_their_master(self) -> None:
+        """It may be gone before they come to the gate."""
+        instance = self.launcher.start('a', SLOT)
+        processes.poll(lambda: instance.running and all(
+            worker.pid for worker in instance.workers()), 'workers',
+            interval=0.01)
+        pids = [worker.pid for worker in instance.workers()]
+        self.launcher.forget('a')
+        self.kill('a')
+        processes.poll(lambda: not any(map(lives, pids)),
+                       'the end of the workers')
+
     def test_whoever_waits_waits_on(self) -> None:
         serving, standby = self.serve('serving'), self.start('standby')
         pid, = (each.pid for each in self.launcher.list()

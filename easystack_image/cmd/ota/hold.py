@@ -14,6 +14,7 @@ from easystack_image.cmd.ota import output
 from easystack_image.ota import settings
 from easystack_image.ota.serving import boot
 from easystack_image.ota.serving import holder
+from easystack_image.ota.slots import slots
 from easystack_image.ota.upgrade import tools
 
 
@@ -53,7 +54,17 @@ def run_hold(arguments: argparse.Namespace,
 
 
 def _boot(found: settings.Settings, ended: threading.Event) -> None:
-    """Have the current release serve, if there is one."""
+    """Have the current release serve, if there is one, and nothing serves.
+
+    What serves was taken over.  If it is another release, an upgrade, or the
+    way back from one, is not done yet, and for ``resume``.
+    """
     made = tools.make(found, output.say)
-    boot.keep_trying(made.launcher, made.slots.current, found.start_timeout,
-                     ended.wait)
+
+    def needed() -> slots.Slot | None:
+        if any(made.launcher.instance(each.name).place.gate.exists()
+               for each in made.launcher.list()):
+            return None
+        return made.slots.current()
+
+    boot.keep_trying(made.launcher, needed, found.start_timeout, ended.wait)

@@ -33,13 +33,18 @@ def boot(launcher: launcher_module.Launcher, slot: slots_module.Slot,
     :raises InstanceError: if it does not serve in that time
     """
     deadline = time.monotonic() + timeout
-    for started in launcher.list():
-        instance = launcher.instance(started.name)
-        if started.slot == slot.path and instance.place.gate.exists():
+    there = {started.name: started.slot for started in launcher.list()}
+    for name, path in there.items():
+        instance = launcher.instance(name)
+        if path == slot.path and instance.place.gate.exists():
             break
     else:
         # Those of upgrades are numbered from 1 on.
-        instance = launcher.start(f'{slot.release.version}.0', slot.path)
+        name = f'{slot.release.version}.0'
+        while name in there and launcher.instance(name).place.leaving.exists():
+            # It was told to leave when the service was stopped.
+            name += '0'
+        instance = launcher.start(name, slot.path)
     while True:
         try:
             instance.serve(max(0.0, deadline - time.monotonic()))

@@ -46,7 +46,8 @@ class _Stat:
     def read(cls, pid: int) -> _Stat | None:
         try:
             text = (_PROC / str(pid) / 'stat').read_text(errors='replace')
-        except (FileNotFoundError, ProcessLookupError):
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            # It has ended, or is somebody else's and hidden (hidepid).
             return None
         # After the name, which may hold blanks and parentheses itself.
         fields = text.rpartition(')')[2].split()

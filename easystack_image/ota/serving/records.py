@@ -131,9 +131,11 @@ class Records:
             if record.process is not None and record.process.lives:
                 return record.process
             # The holder was killed before it knew.
-            for found in processes.leaders(
-                    self._path / f'{record.name}{_LOCK}'):
-                return found
+            found = list(processes.leaders(
+                self._path / f'{record.name}{_LOCK}'))
+            if found:
+                # What it has started is younger.
+                return min(found, key=lambda each: each.started)
             if time.monotonic() > deadline:
                 # These are workers that have lost their master.
                 return None
