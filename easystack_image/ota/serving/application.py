@@ -43,15 +43,15 @@ def load(name: str) -> Application:
 
 
 def wait_at_gate(place: layout.Place, application: Application,
-                 worker: int, threads: int) -> None:
+                 worker: int, threads: int, master: int) -> None:
     """Wait until the gate is open; warm up meanwhile, if asked to.
 
     :param worker: the number of this worker
     :param threads: how many requests it will serve at once
+    :param master: its process, which may be dead by now
     :raises SystemExit: if the master dies: uWSGI would notice only later
     """
     warmed: bytes | None = None
-    master = os.getppid()
     while not place.gate.exists():
         leave_if_told(place)
         if os.getppid() != master:
@@ -107,7 +107,8 @@ def _start() -> Application:
         found = load(os.environ[layout.APPLICATION_VARIABLE])
         warming.settle()
     if shared:
-        wait_at_gate(place, found, worker, int(uwsgi.opt['threads']))
+        wait_at_gate(place, found, worker, int(uwsgi.opt['threads']),
+                     uwsgi.masterpid())
     leave_if_told(place)
     return found
 

@@ -154,8 +154,11 @@ class Keeper:
         child = self._children.get(name)
         if child is None:
             return
-        # First, so that no other holder starts it again.
-        self._set(child, wanted=False)
+        try:
+            # First, so that no other holder starts it again.
+            self._set(child, wanted=False)
+        except OSError as error:
+            LOG.error('Instance %s: %s', name, error)
         self._kill(child)
         del self._children[name]
         self._clear(name)
@@ -244,8 +247,10 @@ class Keeper:
     def _kill(self, child: _Child) -> None:
         """Kill all processes of an instance, and wait for its master."""
         process = child.record.process
-        # While one of them lives, no other group has the number.
-        if process is not None and self._records.held(child.name):
+        # While a process of it lives, or was not waited for, no other group
+        # has its number.
+        if process is not None and (child.own is not None and child.runs
+                                    or self._records.held(child.name)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
         if child.own is not None:
