@@ -45,7 +45,7 @@ from tests.unit.ota.upgrade import world as worlds
 
 POINTS = os.environ.get('EASYSTACK_TEST_POINTS', '')
 #: How many are tried of each action, if not all.
-SOME = 7
+SOME = 5
 #: What an upgrade changes, besides the pointer.
 CHANGING = ('state', 'run', 'opt/generations')
 OLD, NEW, CONTRACTING = '1.0.0', '2.0.0', '3.0.0'
