@@ -8,14 +8,17 @@ none does.
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
-import subprocess
 from typing import Any
 
 from easystack_image import exceptions
 from easystack_image.ota import settings as settings_module
 from easystack_image.ota.checks import database as checks
+from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import calls
+from easystack_image.ota.hooks import leashed
+from easystack_image.ota.hooks import listing
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.serving import standing as standings
@@ -26,8 +29,8 @@ from easystack_image.ota.upgrade import work as works
 
 #: Seconds between two looks at other nodes.
 _PACE = 1.0
-#: What ``glance-manage db check`` may take, in seconds.
-_CHECK = 120.0
+#: What asks the database, with the Python of a slot, and its time in seconds.
+_ASK, _CHECK = 'easystack_image.ota.hooks.own.contracted', 120.0
 
 
 def lock(work: works.Work, in_order: bool = True) -> node_lock.NodeLock:
@@ -121,19 +124,17 @@ def _needs_nothing(settings: settings_module.Settings,
         # Nobody but Glance has anything there.
         return False
     files, directories = calls.glance_files(settings)
-    try:
-        done = subprocess.run(  # noqa: S603  # of the release, and no shell
-            [program, *(f'--config-file={path}' for path in files),
-             *(f'--config-dir={path}' for path in directories), 'db',
-             'check'], capture_output=True, stdin=subprocess.DEVNULL,
-            timeout=_CHECK)
-    except (OSError, subprocess.TimeoutExpired):
-        done = None
-    if done is None or done.returncode not in (0, *checks.LACKING):
+    context = base.Context(
+        point=base.Point('before-preflight'), kind=Kind.ROLLBACK,
+        origin=slot.release.version, target=slot.release.version,
+        slot=str(slot.path), config_files=files, config_dirs=directories)
+    ended = leashed.run([listing.python(str(slot.path)), '-I', '-m', _ASK],
+                        _CHECK, stdin=json.dumps(context.record()))
+    if ended.code not in (0, *checks.LACKING):
         raise exceptions.NotNow(
             'nobody knows whether the database was contracted: '
             f'"{program} db check" does not tell. Try again when it does')
-    return done.returncode == 0
+    return ended.code == 0
 
 
 def settle(work: works.Work, version: str) -> None:

@@ -50,7 +50,7 @@ esac
 _MANAGE = """\
 #!/bin/sh
 for last; do :; done
-found=$(cat {database})
+found=$(cat {database}) || exit 1
 if [ "$last" != check ]; then
     echo {node} "$last" >> {log}
     [ "$found" = contract ] || echo "$last" > {database}
@@ -308,6 +308,11 @@ class ContractTest(NodesCase):
         error = self.assertRaises(exceptions.RefusedRelease,
                                   self.first.roll_back)
         self.assertIn('contracted', str(error))
+        # It is away.
+        self.database.unlink()
+        error = self.assertRaises(exceptions.NotNow, self.first.roll_back)
+        self.assertIn('db check', str(error))
+        self.assertEqual({NEW}, self.first.world.serving())
 
 
 class TurnTest(NodesCase):
