@@ -8,6 +8,7 @@ from pathlib import Path
 import subprocess
 import sys
 import threading
+import time
 
 import fixtures
 from hypothesis import given
@@ -148,6 +149,48 @@ class CounterTest(CountsCase):
             found.begun[Kind.LIST], found.of(Result.REFUSED),
             found.timed(Kind.LIST), found.in_flight[Kind.LIST]))
         self.assertEqual(found, counter.now())
+
+    def test_waiting(self) -> None:
+        """Those without a first byte, whose client has no part in it."""
+        counter = counting.open_counter(self.place, 1)
+        begin = time.monotonic()
+        tickets = [counter.begin(kind) for kind in Kind]
+        found = counts.read(self.place).waiting
+        self.assertEqual(set(Kind) - counts.TRANSFERS,
+                         {each.kind for each in found})
+        self.assertEqual(4, len(found))
+        for each in found:
+            self.assertGreaterEqual(each.since, begin - 1e-6)
+            self.assertLessEqual(each.since, time.monotonic())
+        counter.answered(Kind.GET, 0.1, tickets[0])
+        self.assertNotIn(Kind.GET, {
+            each.kind for each in counts.read(self.place).waiting})
+        for kind, ticket in zip(Kind, tickets, strict=True):
+            counter.end(kind, Result.SUCCESS, ticket)
+        self.assertEqual((), counts.read(self.place).waiting)
+
+    def test_more_than_there_is_room_for(self) -> None:
+        counter = counting.open_counter(self.place, 1)
+        tickets = [counter.begin(Kind.GET)
+                   for _ in range(counts.WAITING + 5)]
+        found = counts.read(self.place)
+        self.assertEqual((counts.WAITING, counts.WAITING + 5), (
+            len(found.waiting), found.in_flight[Kind.GET]))
+        for ticket in tickets:
+            counter.end(Kind.GET, Result.SUCCESS, ticket)
+        self.assertEqual((), counts.read(self.place).waiting)
+        self.assertIsNotNone(counter.begin(Kind.GET))
+
+    def test_files_of_older_releases(self) -> None:
+        """They do not tell what waits."""
+        counter = counting.open_counter(self.place, 1)
+        counter.begin(Kind.GET)
+        path = self.place.path / 'counts.1'
+        whole = path.read_bytes()
+        (self.place.path / 'counts.2').write_bytes(whole[:counts.SIZE])
+        found = counts.read(self.place)
+        self.assertEqual((2, 1, 1), (found.begun[Kind.GET], found.workers,
+                                     len(found.waiting)))
 
     def test_once_in_a_process(self) -> None:
         counting.open_counter(self.place, 1)
