@@ -97,7 +97,8 @@ class Exchanges:
         answers = loading.answers()
         return results.Run(
             METHOD, len(self.during), answers, self.before, self.during,
-            [results.switched(answers, window) for window in self.during],
+            [results.switched(answers, *windows) for windows in zip(
+                self.before, self.during, strict=True)],
             self.starting)
 
 

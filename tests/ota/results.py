@@ -75,18 +75,19 @@ def outcomes(answers: Iterable[load.Answer]) -> dict[str, int]:
         outcome: counted[outcome] for outcome in BAD}
 
 
-def switched(answers: Iterable[load.Answer], window: Window) -> float:
-    """Return how long others still got new requests, in seconds.
+def switched(answers: Iterable[load.Answer], before: Window,
+             during: Window) -> float:
+    """Return how long those who answered before still got requests.
 
-    Those who got them at the end of the window are the ones who should.
+    :returns: seconds from the begin of ``during``
     """
-    found = [answer for answer in answers if answer.kind in load.SHORT
-             and answer.process
-             and window.begin <= answer.begin < window.end]
-    last = {answer.process for answer in found
-            if answer.begin > (window.begin + 2 * window.end) / 3}
-    return max((answer.begin - window.begin for answer in found
-                if answer.process not in last), default=0.0)
+    found = [answer for answer in answers
+             if answer.kind in load.SHORT and answer.process]
+    old = {answer.process for answer in found
+           if before.begin <= answer.begin < before.end}
+    return max((answer.begin - during.begin for answer in found
+                if answer.process in old and answer.begin >= during.begin),
+               default=0.0)
 
 
 def longest_gap(answers: Iterable[load.Answer]) -> float:

@@ -387,7 +387,7 @@ class TestCanary(GlanceCase):
 
     def others(self) -> Iterator[str]:
         """Yield images of others that look like a canary's."""
-        name = canary._name()
+        name = canary.record()['name']
         yield self.images.create(name=name, tags=[canary.TAG],
                                  visibility='public', os_hidden=True)
         yield self.images.create(name=name, tags=[canary.TAG],
