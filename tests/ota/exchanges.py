@@ -86,7 +86,9 @@ class Exchanges:
         time.sleep(max(0.0, opened + DURING - time.monotonic()))
 
     def _step(self, name: str) -> dict[str, Any]:
-        status = json.loads(self._site.ota('status', '-f', 'json'))
+        # One that was told to stop before the soak wants attention.
+        status = json.loads(self._site.ota('status', '-f', 'json',
+                                           accept=(0, 3)))
         found: dict[str, Any] = next(
             each for each in status['upgrade']['steps']
             if each['step'] == name)

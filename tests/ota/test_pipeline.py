@@ -210,7 +210,8 @@ class TestCounts(GlanceCase):
                               connection.getresponse)
         processes.poll(lambda: self.counts().workers == PROCESSES,
                        'new workers')
-        self.assertEqual({}, self.in_flight())
+        # Until the kernel has cleared away who was killed.
+        processes.poll(lambda: not self.in_flight(), 'the end of the upload')
         self.images.request('GET', '/images')
         since = self.settled().since(before)
         self.assertEqual((1, 1), (since.begun[Kind.UPLOAD],

@@ -36,6 +36,7 @@ _REFUSED = {
     'file': _OURS, 'eval': _OURS, 'map-socket': _OURS,
     'chunked-input-*': _OURS, 'socket-timeout': _OURS,
     'buffer-size': _OURS, 'b': _OURS, 'chmod-socket': _OURS,
+    'disable-logging': _OURS, 'log-5xx': _OURS,
     'vacuum': 'it removes sockets that are needed',
     'socket': _SOCKET, 's': _SOCKET, 'http*': _SOCKET, 'https*': _SOCKET,
     'uwsgi-socket': _SOCKET, 'fastcgi-socket': _SOCKET,

@@ -110,10 +110,13 @@ class Keeper:
         """
         for record in self._records.all():
             found = self._records.master(record)
+            if found is None and self._records.held(record.name):
+                # Workers that have lost their master: in its group.
+                found = record.process
             child = _Child(dataclasses.replace(record, process=found))
             self._children[record.name] = child
             self._records.write(child.record)
-            if found is not None:
+            if found is not None and child.runs:
                 LOG.info('Took instance %s over, process %d', record.name,
                          found.pid)
         for path in (self._run / INSTANCES).iterdir():
