@@ -88,6 +88,13 @@ class KeeperCase(testtools.TestCase):
             if wanted in found:
                 yield int(path.parent.name)
 
+    def slay(self, pid: int) -> None:
+        """Kill a process; return when it is dead, which takes its time."""
+        found = processes.identify(pid)
+        os.kill(pid, signal.SIGKILL)
+        programs.poll(lambda: not (found and found.lives), 'its death',
+                      interval=0.01)
+
     def settle(self, kept: keeper.Keeper) -> list[int]:
         """Return what lives when the keeper is content."""
         def content() -> bool:
@@ -110,7 +117,7 @@ class AdoptionTest(KeeperCase):
                            'starts': 1}], kept.describe())
         kept.start('a', self.slot)
         self.assertEqual([pid], self.living())
-        os.kill(pid, signal.SIGKILL)
+        self.slay(pid)
         again, = self.settle(kept)
         # While a program is exchanged for another, it shows no environment.
         programs.poll(lambda: self.living() == [again], 'the next one')
@@ -135,7 +142,7 @@ class AdoptionTest(KeeperCase):
         self.die(forget)
         kept = self.make()
         self.assertEqual(1, len(kept))
-        os.kill(*self.living(), signal.SIGKILL)
+        self.slay(*self.living())
         programs.poll(lambda: not kept.watch() and not len(kept), 'its end')
         self.assertEqual([], self.living())
 
@@ -145,7 +152,7 @@ class AdoptionTest(KeeperCase):
         kept = self.make()
         place = layout.Place(self.run_directory / keeper.INSTANCES / 'a')
         place.leaving.touch()
-        os.kill(*self.living(), signal.SIGKILL)
+        self.slay(*self.living())
         programs.poll(lambda: not kept.watch() and not len(kept), 'its end')
 
     def kill_at(self, owner: object, name: str, number: int,
@@ -193,7 +200,7 @@ class AdoptionTest(KeeperCase):
         self.die(self.start)
         path = self.run_directory / records.RECORDS / 'a.json'
         record = json.loads(path.read_text())
-        os.kill(*self.living(), signal.SIGKILL)
+        self.slay(*self.living())
         programs.poll(lambda: not self.living(), 'its end')
         other = subprocess.Popen(['sleep', '60'], start_new_session=True)
         self.addCleanup(other.wait)
@@ -215,7 +222,7 @@ class AdoptionTest(KeeperCase):
             self.run_directory / records.RECORDS).all()
         assert record.process
         programs.poll(lambda: len(self.living()) == 2, 'the worker')
-        os.kill(record.process.pid, signal.SIGKILL)
+        self.slay(record.process.pid)
         begin = time.monotonic()
         kept = self.make()
         self.assertLess(time.monotonic() - begin, 10)
