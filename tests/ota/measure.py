@@ -34,15 +34,15 @@ def exchange(site: site_module.Site, exchanges: int) -> results.Run:
     """
     first, *others = (content.version for content in CONTENTS)
     # There are the upgrades that stay, and one rollback from there.
-    cycles = max(1, -(-(exchanges - len(others) - 1) // (2 * len(others))))
+    cycles = max(len(others), -(-(exchanges - len(others) - 1) // 2))
     with exchanges_module.Exchanges(site) as handing:
         handing.install(first)
         with site_module.Loading(site.port,
                                  site.root / 'answers') as loading:
             # Until everybody has begun.
             time.sleep(2)
-            for version in others:
-                for _ in range(cycles):
+            for place, version in enumerate(others):
+                for _ in range(place, cycles, len(others)):
                     handing.upgrade_and_back(version)
                 handing.upgrade(version)
             handing.roll_back()
