@@ -29,6 +29,8 @@ class Exchanges:
         #: From the begin of a command until the gate of a new one is opened.
         self.starting: list[results.Window] = []
         self.during: list[results.Window] = []
+        #: Before and during warm rollbacks.
+        self._back: list[tuple[results.Window, results.Window]] = []
 
     def __enter__(self) -> Exchanges:
         self._holder.start()
@@ -47,6 +49,7 @@ class Exchanges:
         begin = self._quiet()
         self._site.ota('rollback')
         self._exchanged(begin, self._step('rollback')['began'])
+        self._back.append((self.before[-1], self.during[-1]))
 
     def upgrade(self, version: str) -> None:
         """Upgrade for good."""
@@ -99,8 +102,7 @@ class Exchanges:
         answers = loading.answers()
         return results.Run(
             METHOD, len(self.during), answers, self.before, self.during,
-            [results.switched(answers, *windows) for windows in zip(
-                self.before, self.during, strict=True)],
+            [results.switched(answers, *windows) for windows in self._back],
             self.starting)
 
 

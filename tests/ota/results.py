@@ -106,7 +106,8 @@ class Run:
     :param exchanges: how often
     :param before: when nothing happened
     :param during: when they were exchanged
-    :param seconds: until the new one had all new requests, each time
+    :param seconds: until the old one had all new requests, of each rollback
+        while it was warm
     :param starting: when instances were started, which then waited
     """
 
