@@ -82,21 +82,9 @@ class Home:
     def in_use(self, part: str = '') -> bool:
         """Whether somebody has a directory locked.
 
-        Shared, and for no time, so that those who ask do not find each
-        other.  (/proc/locks knows no processes of other containers.)
+        See :func:`is_locked`.
         """
-        try:
-            fd = os.open(self.path / part / LOCK, os.O_RDONLY | os.O_CLOEXEC
-                         | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return is_locked(self.path / part / LOCK)
 
     @contextlib.contextmanager
     def directory(self, name: str) -> Iterator[int]:
@@ -121,6 +109,25 @@ class Home:
             yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody has a file locked (flock(2)), for himself alone.
+
+    It is asked by a shared lock, for no time, so that those who ask do not
+    find each other.  (/proc/locks knows no processes of other containers.)
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def make(path: Path, mode: int) -> None:

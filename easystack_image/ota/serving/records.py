@@ -28,6 +28,7 @@ from pathlib import Path
 import time
 
 from easystack_image import exceptions
+from easystack_image.ota import home
 from easystack_image.ota.serving import processes
 
 RECORDS = 'records'
@@ -108,18 +109,7 @@ class Records:
 
     def held(self, name: str) -> bool:
         """Whether any process of the last start of an instance lives."""
-        try:
-            descriptor = os.open(self._path / f'{name}{_LOCK}',
-                                 os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return home.is_locked(self._path / f'{name}{_LOCK}')
 
     def master(self, record: Record) -> processes.Process | None:
         """Return the master of an instance, whoever started it.
