@@ -93,15 +93,8 @@ class MachineCase(base.Case):
     def begin(self, target: str, kind: Kind = Kind.UPGRADE,
               until: Step | None = None, **options: Any) -> machine.Result:
         """Begin an upgrade whose slot is there, and do it."""
-        tools = self.world.tools()
-        current = tools.slots.current()
-        with tools.writer() as writer:
-            upgrade = writer.open(
-                kind, current and current.release.version, target,
-                **{'digest': tools.slots.get(target).release.digest,
-                   'soak': 0, 'drain_timeout': 0.01, **options})
-            return machine.Machine(works.Work(tools, writer, upgrade),
-                                   until).run()
+        return worlds.begin(self.world.tools(), target, kind, until,
+                            **options)
 
     def order(self, version: str | None = None,
               kind: Kind = Kind.UPGRADE, until: Step | None = None,

@@ -33,7 +33,6 @@ from easystack_image.ota.upgrade import canary
 from easystack_image.ota.upgrade import machine
 from easystack_image.ota.upgrade import returning
 from easystack_image.ota.upgrade import watch
-from easystack_image.ota.upgrade import work as works
 from tests.unit.ota import base
 from tests.unit.ota.upgrade import world as worlds
 
@@ -120,15 +119,8 @@ class Node:
 
     def begin(self, target: str, kind: Kind = Kind.UPGRADE,
               until: Step | None = None, **options: Any) -> machine.Result:
-        tools = self.world.tools(**self.options)
-        current = tools.slots.current()
-        with tools.writer() as writer:
-            upgrade = writer.open(
-                kind, current and current.release.version, target,
-                **{'digest': tools.slots.get(target).release.digest,
-                   'soak': 0, 'drain_timeout': 0.01, **options})
-            return machine.Machine(works.Work(tools, writer, upgrade),
-                                   until).run()
+        return worlds.begin(self.world.tools(**self.options), target, kind,
+                            until, **options)
 
     def resume(self) -> machine.Result | None:
         return machine.resume(self.world.tools(**self.options))

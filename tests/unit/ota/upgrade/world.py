@@ -18,13 +18,17 @@ from typing import Any
 from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.ota import settings as settings_module
+from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Step
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.serving import instance
 from easystack_image.ota.serving import launcher
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import stats
 from easystack_image.ota.slots import seal
+from easystack_image.ota.upgrade import machine
 from easystack_image.ota.upgrade import tools
+from easystack_image.ota.upgrade import work as works
 from tests.crash import steps
 
 #: What a slot without hooks answers: see ``hooks.calls``.
@@ -231,3 +235,16 @@ class Launcher:
 
     def instance(self, name: str) -> instance.Instance:
         return Instance(self._world, name)
+
+
+def begin(used: tools.Tools, target: str, kind: Kind, until: Step | None,
+          **options: Any) -> machine.Result:
+    """Begin an upgrade whose slot is there, and do it."""
+    current = used.slots.current()
+    with used.writer() as writer:
+        upgrade = writer.open(
+            kind, current and current.release.version, target,
+            **{'digest': used.slots.get(target).release.digest,
+               'soak': 0, 'drain_timeout': 0.01, **options})
+        return machine.Machine(works.Work(used, writer, upgrade),
+                               until).run()
