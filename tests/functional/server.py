@@ -13,6 +13,7 @@ import tempfile
 from typing import Any, ClassVar, Protocol
 import uuid
 
+from easystack_image.blockstore.local import provision
 from tests.functional import configuration
 from tests.functional import mariadb
 from tests.functional import processes
@@ -301,11 +302,16 @@ class Glance(wsgi.Service):
         return rows
 
     def init_devices(self) -> None:
-        """Prepare the devices of every store of this package."""
+        """Prepare the devices of every store of this package.
+
+        The command for it, which does the same, has tests of its own.
+        """
         for store in self.stores:
             if isinstance(store, DeviceStore):
-                processes.check(self.manage_command('device', 'init',
-                                                    store=store.name))
+                provision.initialise(
+                    [str(path) for path in devices(store)],
+                    allow_shared_disk=bool(store.options[
+                        'easystack_block_allow_shared_disk']))
 
 
 def make_devices(root: Path, count: int = 3,

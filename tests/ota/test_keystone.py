@@ -159,10 +159,10 @@ class TestKeystone(testtools.TestCase):
         place = layout.Place(self.site.run_directory / 'i' / name)
         found = warmth.results(place)
         self.assertEqual(PROCESSES, len(found))
-        for answers in found.values():
+        for each in found.values():
             self.assertEqual(
                 ['300', '200', '201', '204', '200', '200', '200', '204'],
-                [str(answer)[:3] for answer in answers])
+                [str(status)[:3] for status in each.statuses])
         self.assertFalse(place.warm.exists())
 
     def assertNoSecrets(self) -> None:

@@ -227,8 +227,8 @@ class TestCounts(GlanceCase):
         processes.poll(lambda: len(warmth.results(
             instance.place)) == PROCESSES, 'warmth')
         self.assertEqual({'200 OK'}, {
-            line for lines in warmth.results(instance.place).values()
-            for line in lines})
+            line for each in warmth.results(instance.place).values()
+            for line in each.statuses})
         canary.run(instance, canary.CanarySettings(), MIB)
         self.assertEqual((PROCESSES, 0), (
             counts.read(instance.place).workers,

@@ -164,8 +164,8 @@ class TestGate(ServingCase):
             instance.place)) == PROCESSES, 'warmth')
         found = warmth.results(instance.place)
         for worker in range(1, PROCESSES + 1):
-            self.assertEqual('200 OK', found[worker][0])
-            self.assertIn('ValueError', found[worker][1])
+            self.assertEqual('200 OK', found[worker].statuses[0])
+            self.assertIn('ValueError', found[worker].statuses[1])
         warmth.forget(instance.place)
         self.assertFalse(instance.place.warm.exists())
         instance.serve(TIMEOUT)

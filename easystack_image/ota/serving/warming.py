@@ -47,7 +47,9 @@ def answer(place: layout.Place, application: Application, worker: int,
         _make_at_once(application, [
             each for each in requests if each.alone], threads)
         settle()
-    warmth.write_results(place, worker, found)
+    warmth.write_results(place, worker, warmth.Results(os.getpid(), [
+        (each.name, status)
+        for each, status in zip(requests, found, strict=True)]))
     return asked
 
 

@@ -14,6 +14,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from easystack_image.ota.serving import layout
 
@@ -40,9 +41,32 @@ class Request:
     size: int = 0
 
     @property
+    def name(self) -> str:
+        """What operators are told."""
+        return f'{self.method} {self.path}'
+
+    @property
     def alone(self) -> bool:
         """Whether it needs nothing before it, and changes nothing."""
         return self.method == 'GET' and IMAGE not in self.path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Results:
+    """What came of the requests of one worker the first time.
+
+    :param process: which has made them
+    :param answers: the request, and its status line, what the application
+        raised, or None if it was left out
+    """
+
+    process: int
+    answers: Sequence[tuple[str, str | None]]
+
+    @property
+    def statuses(self) -> list[str | None]:
+        """What came of each."""
+        return [status for _, status in self.answers]
 
 
 def ask(place: layout.Place, requests: Sequence[Request],
@@ -73,22 +97,29 @@ def forget(place: layout.Place) -> None:
     place.warm.unlink(missing_ok=True)
 
 
-def results(place: layout.Place) -> dict[int, list[str | None]]:
-    """Return what came of the requests the first time, by worker.
+def results(place: layout.Place) -> dict[int, Results]:
+    """Return what came of the requests, by worker.
 
-    That are status lines, or what the application raised; None for what was
-    left out.  A worker that has not made them all yet is not in it.
+    A worker that has not made them all yet is not in it, or still with what
+    a process before it has made.
     """
-    found: dict[int, list[str | None]] = {}
+    found: dict[int, Results] = {}
     for worker, fd in place.of_workers(layout.WARM):
         try:
-            texts = json.loads(os.pread(fd, _LIMIT, 0))
-        except (ValueError, RecursionError):
+            found[worker] = _results(json.loads(os.pread(fd, _LIMIT, 0)))
+        except (ValueError, LookupError, TypeError, RecursionError):
+            # Its file is the service's, and may be anything.
             continue
-        if isinstance(texts, list) and all(
-                isinstance(text, str | None) for text in texts):
-            found[worker] = texts
     return found
+
+
+def _results(told: Any) -> Results:
+    process, answers = told['process'], told['answers']
+    if not isinstance(process, int):
+        raise TypeError(f'no process: {process!r}')
+    return Results(process, tuple(
+        (str(request), answer if answer is None else str(answer))
+        for request, answer in answers))
 
 
 def read(text: bytes) -> tuple[list[Request], int]:
@@ -98,8 +129,8 @@ def read(text: bytes) -> tuple[list[Request], int]:
 
 
 def write_results(place: layout.Place, worker: int,
-                  found: Sequence[str | None]) -> None:
+                  found: Results) -> None:
     """Write down what came of the requests."""
     temporary = Path(f'{place.warm}.new.{worker}')
-    temporary.write_text(json.dumps(found))
+    temporary.write_text(json.dumps(dataclasses.asdict(found)))
     temporary.rename(f'{place.warm}.{worker}')

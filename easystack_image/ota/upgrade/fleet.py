@@ -73,7 +73,8 @@ class Fleet:
     def bring_up(self, name: str, slot: Path) -> instance_module.Instance:
         """Start an instance; return when all its workers are warm.
 
-        Its gate stays as it is: it takes no requests of users yet.
+        Its gate stays as it is: it takes no requests of users yet.  One that
+        is warm already does not warm up again: users may wait for a rollback.
 
         :raises UpgradeFailed: if it cannot be loaded, or not in time
         :raises InstanceError: if it cannot be started
@@ -81,12 +82,13 @@ class Fleet:
         instance = self.launcher.start(name, slot)
         if self.is_open(name):
             return instance
-        try:
-            self._warm.ask(instance.place)
-            self._wait(instance)
-        finally:
-            # There may be a token in it.
-            warmth.forget(instance.place)
+        if not _is_warm(instance):
+            try:
+                self._warm.ask(instance.place)
+                self._wait(instance)
+            finally:
+                # There may be a token in it.
+                warmth.forget(instance.place)
         self._warm.check(instance.place)
         return instance
 
@@ -95,7 +97,7 @@ class Fleet:
         name = instance.name
         deadline = time.monotonic() + self._timeout
         pids: list[int | None] = []
-        while not self._is_warm(instance):
+        while not _is_warm(instance):
             pid = self.pid(name)
             if not pids or pids[-1] != pid:
                 pids.append(pid)
@@ -108,10 +110,6 @@ class Fleet:
                     f'instance {name} has not started within '
                     f'{self._timeout:g} s; its log may say why')
             self._pause(_PACE)
-
-    def _is_warm(self, instance: instance_module.Instance) -> bool:
-        return instance.loaded and (
-            len(warmth.results(instance.place)) >= len(instance.workers()))
 
     def pid(self, name: str) -> int | None:
         """Return the master of an instance, None if it does not run.
@@ -171,6 +169,16 @@ class Fleet:
             # start, with its gate shut.
             if self.pid(name) is not None:
                 self.launcher.stop(name)
+
+
+def _is_warm(instance: instance_module.Instance) -> bool:
+    """Whether the processes that there are now have warmed up."""
+    if not instance.loaded:
+        return False
+    found = warmth.results(instance.place)
+    return all(worker.number in found
+               and found[worker.number].process == worker.pid
+               for worker in instance.workers())
 
 
 def _never_served(instance: instance_module.Instance) -> bool:

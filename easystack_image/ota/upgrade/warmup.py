@@ -37,7 +37,6 @@ class WarmUp:
                  say: Callable[[str], None]) -> None:
         self._settings = settings
         self._say = say
-        self._requests: list[warmth.Request] = []
 
     def ask(self, place: layout.Place) -> None:
         """Have the workers of an instance, which wait, warm up.
@@ -49,29 +48,26 @@ class WarmUp:
             path.unlink(missing_ok=True)
         headers = {_SET: f'{time.time_ns()}', 'Accept': 'application/json',
                    **self._token()}
-        self._requests = [
-            warmth.Request(path, headers)
-            for path in self._settings.warm_paths.split()]
+        requests = [warmth.Request(path, headers)
+                    for path in self._settings.warm_paths.split()]
         if self._settings.warm_images:
-            self._requests += _keep_image(headers)
-        warmth.ask(place, self._requests, max(1, self._settings.warm_images))
+            requests += _keep_image(headers)
+        warmth.ask(place, requests, max(1, self._settings.warm_images))
 
     def check(self, place: layout.Place) -> None:
-        """See how the workers of an instance did.
+        """See how the workers of an instance did, whoever has asked them.
 
         A refusal does no harm: whether the release works is seen by the
         canary.
 
         :raises UpgradeFailed: if the application raised something
         """
-        found = warmth.results(place)
-        for worker, answers in sorted(found.items()):
-            for request, answer in zip(self._requests, answers, strict=False):
+        for worker, found in sorted(warmth.results(place).items()):
+            for request, answer in found.answers:
                 if answer is not None and not answer[:1].isdigit():
                     raise exceptions.UpgradeFailed(
-                        f'instance {place.name}, asked for {request.method} '
-                        f'{request.path} before it serves, fails in worker '
-                        f'{worker}: {answer}')
+                        f'instance {place.name}, asked for {request} before '
+                        f'it serves, fails in worker {worker}: {answer}')
 
     def _token(self) -> dict[str, str]:
         try:

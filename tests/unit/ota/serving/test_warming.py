@@ -29,6 +29,11 @@ class WarmingCase(base.Case):
         super().setUp()
         self.place = layout.Place(self.root)
 
+    def statuses(self) -> dict[int, list[str | None]]:
+        """Return what came of requests, by worker."""
+        return {worker: each.statuses
+                for worker, each in warmth.results(self.place).items()}
+
 
 class TestAtOnce(WarmingCase):
 
@@ -52,7 +57,7 @@ class TestAtOnce(WarmingCase):
         asked = warming.answer(self.place, self.application, 1, None, THREADS)
         self.assertEqual(1 + THREADS, self.calls)
         self.assertFalse(self.together.broken)
-        self.assertEqual({1: ['200 OK']}, warmth.results(self.place))
+        self.assertEqual({1: ['200 OK']}, self.statuses())
         # Once is enough.
         self.assertEqual(asked, warming.answer(
             self.place, self.application, 1, asked, THREADS))
@@ -100,7 +105,7 @@ class TestImage(WarmingCase):
         warmth.ask(self.place, IMAGE, rounds=2)
         warming.answer(self.place, self.application, 7, None, THREADS)
         self.assertEqual({7: ['201 Created', '204 No Content',
-                              '204 No Content']}, warmth.results(self.place))
+                              '204 No Content']}, self.statuses())
         self.assertEqual(
             [('POST', '/v2/images'), ('PUT', '/v2/images/image-1/file'),
              ('DELETE', '/v2/images/image-1'), ('POST', '/v2/images'),
@@ -117,7 +122,11 @@ class TestImage(WarmingCase):
     def test_results_of_who_controls_the_service(self) -> None:
         """No link is followed, no pipe waited for, and nothing believed."""
         path = self.place.path
-        (path / 'warm.3').write_text('["200 OK"]')
+        (path / 'warm.3').write_text(
+            '{"process": 1, "answers": [["GET /", "200 OK"]]}')
+        (path / 'warm.1').write_text('["200 OK"]')
+        (path / 'warm.2').write_text('{"process": "1", "answers": []}')
+        (path / 'warm.10').write_text('{"process": 1, "answers": [[]]}')
         (path / 'secret').write_text('["of root"]')
         (path / 'warm.4').symlink_to(path / 'secret')
         os.mkfifo(path / 'warm.5')
@@ -125,7 +134,7 @@ class TestImage(WarmingCase):
         (path / 'warm.7').write_text('{"a": 1}')
         (path / 'warm.8').write_text('[' * 100000)
         (path / 'warm.9x').write_text('["200 OK"]')
-        self.assertEqual({3: ['200 OK']}, warmth.results(self.place))
+        self.assertEqual({3: ['200 OK']}, self.statuses())
 
     def test_refused(self) -> None:
         """Without an image, nothing is done with one."""
@@ -133,7 +142,7 @@ class TestImage(WarmingCase):
         warmth.ask(self.place, IMAGE, rounds=2)
         warming.answer(self.place, self.application, 1, None, THREADS)
         self.assertEqual({1: ['401 Unauthorized', None, None]},
-                         warmth.results(self.place))
+                         self.statuses())
         self.assertEqual(['POST', 'POST'], [each[0] for each in self.heard])
 
     def test_yielding(self) -> None:
@@ -154,4 +163,4 @@ class TestImage(WarmingCase):
         warmth.ask(self.place, IMAGE)
         warming.answer(self.place, broken, 1, None, THREADS)
         self.assertEqual({1: ['LookupError: nothing', None, None]},
-                         warmth.results(self.place))
+                         self.statuses())

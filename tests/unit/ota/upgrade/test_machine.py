@@ -469,6 +469,25 @@ class TestHurry(MachineCase):
         self.assertEqual([gate, gate], seen.read_text().split())
         self.serves(OLD)
 
+    def warmed_for_rollback(self, died: bool) -> int:
+        """Return how often the one that waits has warmed up after all."""
+        self.begin(NEW, until=Step.DRAIN)
+        standby, = (name for name in self.world.running
+                    if name.startswith(OLD))
+        self.assertEqual(1, len(self.world.warmed[standby]))
+        self.world.running[standby].pid += died
+        self.roll_back()
+        self.serves(OLD)
+        return len(self.world.warmed[standby])
+
+    def test_what_is_warm(self) -> None:
+        """It does not warm up once more while users wait."""
+        self.assertEqual(1, self.warmed_for_rollback(died=False))
+
+    def test_what_died(self) -> None:
+        """Nothing was ever asked of the processes that there are now."""
+        self.assertEqual(2, self.warmed_for_rollback(died=True))
+
     def test_hooks_cannot_be_run(self) -> None:
         self.begin(NEW, until=Step.DRAIN)
 

@@ -77,14 +77,17 @@ class TestWarmUp(base.Case):
         self.assertIn('without a token', self.said[0])
         self.assertNotIn('hush', self.said[0])
 
+    def write(self, worker: int, *statuses: str | None) -> None:
+        warmth.write_results(self.place, worker, warmth.Results(1, [
+            (f'GET /{place}', status)
+            for place, status in enumerate(statuses)]))
+
     def test_check(self) -> None:
         self.ask()
-        warmth.write_results(self.place, 1, [
-            '300 Multiple Choices', '401 Unauthorized', '403 Forbidden', None,
-            None, '200 OK', None, None])
+        self.write(1, '300 Multiple Choices', '401 Unauthorized', None)
         self.warmup.check(self.place)
-        warmth.write_results(self.place, 2, ['200 OK', 'KeyError: 7'])
+        self.write(2, '200 OK', 'KeyError: 7')
         error = self.assertRaises(exceptions.UpgradeFailed,
                                   self.warmup.check, self.place)
-        self.assertIn('asked for GET /v2/images?limit=1 before it serves, '
+        self.assertIn('asked for GET /1 before it serves, '
                       'fails in worker 2: KeyError: 7', str(error))

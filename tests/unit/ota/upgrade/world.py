@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
-import json
 from pathlib import Path
 import shutil
 from typing import Any
@@ -25,6 +24,7 @@ from easystack_image.ota.serving import instance
 from easystack_image.ota.serving import launcher
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import stats
+from easystack_image.ota.serving import warmth
 from easystack_image.ota.slots import seal
 from easystack_image.ota.upgrade import machine
 from easystack_image.ota.upgrade import tools
@@ -69,6 +69,8 @@ class World:
         #: Versions that cannot be loaded, and that are at something for ever.
         self.broken: set[str] = set()
         self.busy: set[str] = set()
+        #: What the workers of each instance were asked to warm up with.
+        self.warmed: dict[str, set[bytes]] = {}
         self._pids = 100
         #: After how many points the updater dies; None for never.
         self.left: int | None = None
@@ -178,7 +180,10 @@ class Instance(instance.Instance):
         if self.place.gate.exists():
             running.served = True
         if self.place.warm.exists():
-            Path(f'{self.place.warm}.1').write_text(json.dumps(['200 OK']))
+            self._world.warmed.setdefault(self.name, set()).add(
+                self.place.warm.read_bytes())
+            warmth.write_results(self.place, 1, warmth.Results(
+                running.pid + 1000, [('GET /', '200 OK')]))
         return [stats.Worker(1, running.pid + 1000, running.served, 0, 0),
                 stats.Worker(2, running.pid + 2000, True, 0, 0)]
 
