@@ -134,4 +134,6 @@ class TestLocations(OnCeph, test_locations.TestForeignLocations):
 
 
 class TestKill(OnCeph, test_crash.TestKill):
-    pass
+
+    # After each, a lock of the dead has to run out.
+    DELAYS = (0.05, 0.4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from typing import ClassVar
 
 import requests
 
@@ -16,6 +17,9 @@ SIZE = 21 * (1 << 20) + 4321
 
 
 class TestKill(base.TestCase):
+
+    #: Seconds after the last bytes were sent.
+    DELAYS: ClassVar[tuple[float, ...]] = (0, 0.05, 0.1, 0.2, 0.4)
 
     def setUp(self) -> None:
         super().setUp()
@@ -61,7 +65,7 @@ class TestKill(base.TestCase):
 
     def test_around_the_acknowledgement(self) -> None:
         data = client.content(SIZE, seed=43)
-        for delay in (0, 0.05, 0.1, 0.2, 0.4):
+        for delay in self.DELAYS:
             image_id = self.images.create()
             with contextlib.closing(
                     self.images.begin_put(image_id, data, SIZE)):
