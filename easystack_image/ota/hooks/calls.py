@@ -45,12 +45,14 @@ class HookCaller:
 
     :param settings: the updater's
     :param report: hears how each hook ended, right then
+    :param pause: see :func:`leashed.run`
     """
 
     def __init__(self, settings: settings_module.Settings,
                  report: Callable[[base.Outcome], None] | None = None,
-                 ) -> None:
+                 pause: Callable[[float], None] | None = None) -> None:
         self._settings = settings
+        self._pause = pause
         self._report = report or (lambda outcome: None)
         self._home = home.Home(Path(settings.state_directory))
         self._listing = listing.Listing(self._home)
@@ -141,7 +143,7 @@ class HookCaller:
             ended = leashed.run(
                 [listing.python(slot), *listing.RUNNER, 'run', listed.name],
                 listed.timeout, stdin=json.dumps(context.record()),
-                keep=(lock,), finish=listed.finishes)
+                keep=(lock,), finish=listed.finishes, pause=self._pause)
             outcome = _read(listed, context, ended)
             return _ignored(outcome, 'it is not required') if (
                 not listed.required) else _forced(
@@ -152,8 +154,8 @@ class HookCaller:
                        context: base.Context, lock: int,
                        ) -> Callable[[], base.Outcome]:
         return lambda: _forced(executables_module.run(
-            executable, context, self._settings.hook_timeout, (lock,)),
-            context, overridable=True)
+            executable, context, self._settings.hook_timeout, (lock,),
+            self._pause), context, overridable=True)
 
 
 def _read(listed: base.Listed, context: base.Context, ended: leashed.Ended,

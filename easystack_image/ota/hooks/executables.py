@@ -8,7 +8,7 @@ root, does; it is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import os
 from pathlib import Path
@@ -138,14 +138,16 @@ def environment(context: base.Context) -> dict[str, str]:
 
 
 def run(executable: Executable, context: base.Context, timeout: float,
-        keep: tuple[int, ...] = ()) -> base.Outcome:
+        keep: tuple[int, ...] = (),
+        pause: Callable[[float], None] | None = None) -> base.Outcome:
     """Run an executable; whatever it does, no exception is raised for it.
 
     :param timeout: seconds
-    :param keep: see :func:`leashed.run`
+    :param keep: see :func:`leashed.run`, and ``pause`` as well
     """
     ended = leashed.run([str(executable.path)], timeout,
-                        environment=environment(context), keep=keep)
+                        environment=environment(context), keep=keep,
+                        pause=pause)
     said = ended.stderr.strip().splitlines() or ended.stdout.strip(
         ).splitlines()
     state, message = _judge(ended, said[-1].strip() if said else '')

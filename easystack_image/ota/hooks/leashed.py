@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
 import dataclasses
 import json
 import os
 from pathlib import Path
+import select
 import socket
 import subprocess
 import sys
@@ -20,6 +22,9 @@ from easystack_image.ota.hooks import leash
 KEPT = 16 * 1024
 #: The most bytes that its answer may have.
 ANSWER = 1024 * 1024
+#: Seconds between two looks whether something else matters more, and for the
+#: leash to end when it has told how it went.
+_PACE, _PATIENCE = 0.1, 1.0
 #: What a hook gets of the updater's environment.
 _ENVIRONMENT = ('HOME', 'LANG', 'LC_ALL', 'PATH', 'TMPDIR', 'TZ',
                 'http_proxy', 'https_proxy', 'no_proxy')
@@ -42,7 +47,8 @@ class Ended:
 
 def run(command: Sequence[str], timeout: float, *, stdin: str = '',
         environment: Mapping[str, str] | None = None,
-        keep: Sequence[int] = (), finish: bool = False) -> Ended:
+        keep: Sequence[int] = (), finish: bool = False,
+        pause: Callable[[float], None] | None = None) -> Ended:
     """Run a command, and whatever it starts, to its end.
 
     :param timeout: seconds, after which it is killed
@@ -50,6 +56,9 @@ def run(command: Sequence[str], timeout: float, *, stdin: str = '',
     :param environment: variables besides the few that all get
     :param keep: descriptors that the leash holds as long as anything lives
     :param finish: whether it goes on if this process is killed
+    :param pause: called again and again, with no time to sleep: raises what
+        has to interrupt any waiting, and the command is killed then, unless
+        it finishes
     """
     begun = time.monotonic()
     with tempfile.TemporaryFile() as given, \
@@ -59,7 +68,7 @@ def run(command: Sequence[str], timeout: float, *, stdin: str = '',
         given.seek(0)
         result = _lead(command, timeout, given, stdout, stderr,
                        small_environment() | dict(environment or {}), keep,
-                       finish)
+                       finish, None if finish else pause)
         code, reason = _judge(result, timeout)
         return Ended(code, reason, round(time.monotonic() - begun, 3),
                      _end_of(stdout, ANSWER), _end_of(stderr, KEPT))
@@ -73,9 +82,12 @@ def small_environment() -> dict[str, str]:
 
 def _lead(command: Sequence[str], timeout: float, stdin: IO[bytes],
           stdout: IO[bytes], stderr: IO[bytes],
-          environment: Mapping[str, str], keep: Sequence[int],
-          finish: bool) -> dict[str, object]:
-    """Start the leash, and wait for what it tells."""
+          environment: Mapping[str, str], keep: Sequence[int], finish: bool,
+          pause: Callable[[float], None] | None) -> dict[str, object]:
+    """Start the leash, and wait for what it tells.
+
+    If this ends early, nobody has the other end of the leash any more.
+    """
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
@@ -86,14 +98,16 @@ def _lead(command: Sequence[str], timeout: float, stdin: IO[bytes],
                 stdin=stdin, stdout=stdout, stderr=stderr, cwd='/',
                 env=dict(environment), start_new_session=True,
                 pass_fds=(theirs.fileno(), *keep))
+        while pause and not select.select([ours], [], [], _PACE)[0]:
+            pause(0)
         with ours.makefile('rb') as told:
             line = told.readline(ANSWER)
+    # It may have to wait for what cannot be killed: a disk that hangs.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE)
     if not line:
-        process.wait()
         return {'error': 'what watches it was killed'}
     result: dict[str, object] = json.loads(line)
-    if 'timeout' not in result:
-        process.wait()
     return result
 
 

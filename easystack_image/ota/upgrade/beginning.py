@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from easystack_image.ota.client import offers
 from easystack_image.ota.client import receipts
 from easystack_image.ota.client import updater
 from easystack_image.ota.journal import journal as journals
+from easystack_image.ota.journal.records import Event
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
@@ -69,9 +71,10 @@ def begin(tools: tools_module.Tools, order: Order,
     """
     with tools.writer() as writer:
         unfinished = writer.unfinished
-        if unfinished and not works.irrevocable(unfinished):
-            raise _did_not_end(unfinished)
         current = tools.slots.current()
+        if unfinished and not (works.irrevocable(unfinished) or (
+                order.version and _is_stuck(tools, unfinished))):
+            raise _did_not_end(unfinished)
         installed = current.release if current else None
         chosen = _wanted(tools, writer, order, installed, progress)
         if unfinished and (chosen is None or (
@@ -92,18 +95,52 @@ def begin(tools: tools_module.Tools, order: Order,
 
 
 def _did_not_end(upgrade: Upgrade) -> exceptions.JournalError:
-    what = ('or install a release that mends it' if works.irrevocable(
-        upgrade) else 'or "rollback", first')
+    if works.irrevocable(upgrade):
+        what = 'or install a release that mends it'
+    elif upgrade.event(Step.ROLLBACK) is Event.BEGUN:
+        what = ('or, if the release before cannot come up any more, name a '
+                'release that mends this one')
+    else:
+        what = 'or "rollback", first'
     return exceptions.JournalError(
         f'the {upgrade.kind} to {upgrade.target} did not end: "resume" it, '
         f'{what}')
+
+
+def _is_stuck(tools: tools_module.Tools, upgrade: Upgrade) -> bool:
+    """Whether a rollback cannot end, since the origin does not come up.
+
+    What it was to go back from serves, alone, and can be upgraded.
+
+    :raises InstanceError: if the launcher does not answer
+    """
+    current = tools.slots.current()
+    return (upgrade.event(Step.ROLLBACK) is Event.BEGUN
+            and upgrade.origin is not None and current is not None
+            and current.release.version == upgrade.target
+            and _answers(tools, current.path)
+            and not _answers(tools, tools.slots.path(upgrade.origin)))
+
+
+def _answers(tools: tools_module.Tools, slot: Path) -> bool:
+    """Whether a worker of a slot takes requests just now."""
+    for each in tools.launcher.list():
+        if each.slot != slot:
+            continue
+        # One that does not answer is about to start, or to end.
+        with contextlib.suppress(exceptions.InstanceError):
+            if any(worker.accepting for worker in
+                   tools.launcher.instance(each.name).workers()):
+                return True
+    return False
 
 
 def _supersede(tools: tools_module.Tools, writer: journals.Writer,
                release: declarations.Declaration) -> None:
     """End an upgrade that can neither go on nor back, in favour of another.
 
-    It has contracted the database, or has begun to: its release serves, alone.
+    Its release serves, alone: the database is contracted, or about to be, or
+    the release before does not come up.
     """
     upgrade = writer.unfinished
     current = tools.slots.current()
@@ -113,8 +150,9 @@ def _supersede(tools: tools_module.Tools, writer: journals.Writer,
             'what did not end is not what is in use any more: "resume" it')
     tools.say(f'the {upgrade.kind} to {upgrade.target}, which did not end, '
               f'is superseded by {release}')
-    tools.patiently(lambda: memories.raise_floor(
-        tools.home, current.release.number))
+    if works.irrevocable(upgrade):
+        tools.patiently(lambda: memories.raise_floor(
+            tools.home, current.release.number))
     writer.close(Outcome.COMMITTED, superseded_by=release.version)
 
 

@@ -74,21 +74,21 @@ class Fleet:
         """Start an instance; return when all its workers are warm.
 
         Its gate stays as it is: it takes no requests of users yet.  One that
-        is warm already does not warm up again: users may wait for a rollback.
+        is warm already does not warm up again.
 
         :raises UpgradeFailed: if it cannot be loaded, or not in time
         :raises InstanceError: if it cannot be started
         """
         instance = self.launcher.start(name, slot)
-        if self.is_open(name):
-            return instance
-        if not _is_warm(instance):
-            try:
+        try:
+            if self.is_open(name):
+                return instance
+            if not _is_warm(instance):
                 self._warm.ask(instance.place)
                 self._wait(instance)
-            finally:
-                # There may be a token in it.
-                warmth.forget(instance.place)
+        finally:
+            # There may be a token in it, of somebody who was killed perhaps.
+            warmth.forget(instance.place)
         self._warm.check(instance.place)
         return instance
 
@@ -138,7 +138,10 @@ class Fleet:
             self._pause(_PACE)
 
     def claim(self, name: str, slot: Path) -> None:
-        """Have an instance serve on that perhaps was about to be let go.
+        """Have an instance serve, whatever it is at; return when it does.
+
+        It perhaps was about to be let go, or is not warm, or not even there:
+        each of its workers serves as soon as it can.
 
         :raises InstanceError: if it does not
         """

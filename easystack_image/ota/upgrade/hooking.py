@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import calls
@@ -18,7 +20,15 @@ class Hooks:
 
     def __init__(self, work: works.Work) -> None:
         self._work = work
-        self._caller = calls.HookCaller(work.settings, self._report)
+        self._caller = calls.HookCaller(work.settings, self._report,
+                                        self._pause)
+
+    def _pause(self, seconds: float) -> None:
+        """Sleep, unless a rollback is wanted, and is not under way."""
+        if self._work.rolling_back:
+            time.sleep(seconds)
+        else:
+            self._work.tools.pause(seconds)
 
     def _report(self, outcome: base.Outcome) -> None:
         if outcome.message:
@@ -52,7 +62,7 @@ class Hooks:
                         f'{later}; that took more than {limit:g} s: resume '
                         'the upgrade later') from None
                 self._work.say(f'{later}; once more in {later.seconds:g} s')
-                self._work.tools.pause(later.seconds)
+                self._pause(later.seconds)
 
     def context(self, point: base.Point, step: Step,
                 reason: str = '') -> base.Context:

@@ -101,6 +101,8 @@ class Machine:
                 return self._run()
             return self._roll_back(str(error))
         except (exceptions.EasystackImageError, OSError) as error:
+            if not work.irrevocable:
+                rollback.hurry(work)
             try:
                 self._fail(str(error))
             except exceptions.JournalFull as full:
@@ -165,6 +167,7 @@ class Machine:
         work = self._work
         works.refuse_irrevocable(work.upgrade)
         self._leave_settled()
+        rollback.hurry(work)
         reason = work.upgrade.details(Step.ROLLBACK).get('reason', reason)
         if work.upgrade.event(Step.ROLLBACK) is not Event.DONE:
             work.writer.begin(Step.ROLLBACK, reason=reason)

@@ -149,11 +149,12 @@ def _refuse_contracted(upgrades: Sequence[Upgrade],
                        release: declarations.Declaration) -> None:
     """Raise if the database may be one that a release cannot use."""
     for upgrade in reversed(upgrades):
+        if upgrade.outcome is Outcome.COMMITTED and (
+                upgrade.target == release.version):
+            # It may have contracted the database itself.
+            return
         if works.irrevocable(upgrade):
             raise exceptions.RefusedRelease(
                 f'the database was contracted for {upgrade.target}, and '
                 f'{release} cannot use it any more: install a release that '
                 'mends what is wrong')
-        if upgrade.outcome is Outcome.COMMITTED and (
-                upgrade.target == release.version):
-            return

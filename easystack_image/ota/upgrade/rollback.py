@@ -33,12 +33,19 @@ def run(work: works.Work, hooks: hooking.Hooks, reason: str) -> None:
         path = work.slots.path(work.upgrade.origin)
         serving = _serve(work, path)
         paths.append(path)
+    failed: list[exceptions.InstanceError] = []
     for path in paths:
         for name in work.fleet.of(path):
             # Whatever its gate says: it may have been about to leave.
             if name not in serving:
-                work.fleet.let_go(name)
+                try:
+                    work.fleet.let_go(name)
+                except exceptions.InstanceError as error:
+                    failed.append(error)
+    # Whoever did not leave must not be what a reboot starts.
     _point_back(work)
+    if failed:
+        raise failed[0]
     try:
         nodes.settle(work, work.upgrade.origin or '')
     except exceptions.NotNow as error:
@@ -46,6 +53,29 @@ def run(work: works.Work, hooks: hooking.Hooks, reason: str) -> None:
         work.say(str(error))
     _hooks(work, hooks, 'before-rollback', reason)
     _hooks(work, hooks, 'after-rollback', reason)
+
+
+def hurry(work: works.Work) -> None:
+    """Have the one that waits serve at once, if there is one.
+
+    Before anything is written, on a disk that may be busy or full: both
+    releases may serve.  Whoever is killed then and resumed goes on with the
+    upgrade, whose end lets it go.
+    """
+    origin, standby = work.upgrade.origin, work.standby_name
+    if origin is None:
+        return
+    path = work.slots.path(origin)
+    fleet = work.fleet
+    try:
+        others = [name for name in fleet.alive(path) if name != standby]
+        if (not others and standby in fleet.of(path)
+                and work.tools.launcher.instance(standby).loaded
+                and not nodes.has_settled(work)):
+            fleet.claim(standby, path)
+    except (exceptions.InstanceError, exceptions.NotNow):
+        # The rollback itself tries again, and tells.
+        return
 
 
 def _hooks(work: works.Work, hooks: hooking.Hooks, point: str,
@@ -74,8 +104,8 @@ def _serve(work: works.Work, path: Path) -> list[str]:
         for name in serving:
             fleet.claim(name, path)
         return serving
-    fleet.bring_up(standby, path)
-    fleet.open(standby)
+    # Warm or not: users should not have to wait for what only delays them.
+    fleet.claim(standby, path)
     return [standby]
 
 

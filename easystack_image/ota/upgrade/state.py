@@ -114,7 +114,9 @@ def advice(upgrade: Upgrade) -> str:
     if upgrade.outcome is not None:
         return ''
     if upgrade.event(Step.ROLLBACK) is not None:
-        return 'unless it is being rolled back right now: resume'
+        return ('unless it is being rolled back right now: resume, or, if '
+                'the release before cannot come up any more, upgrade to a '
+                'release, by name, that mends this one')
     return f'unless it is under way right now: {what_to_do(upgrade)}'
 
 

@@ -24,6 +24,8 @@ _SET = 'X-Easystack-Warm'
 _SIZE, _PAGE = 128 << 10, 25
 #: Seconds that Keystone may take: without a token, warming up goes on.
 _PATIENCE = 10.0
+#: The same for who goes back.
+_HURRY = 1.0
 
 
 class WarmUp:
@@ -31,12 +33,15 @@ class WarmUp:
 
     :param settings: of the updater
     :param say: tells the operator
+    :param hurried: whether somebody goes back, whom nothing may hold up for
+        long, and nothing that is only said here may stop
     """
 
     def __init__(self, settings: settings_module.Settings,
-                 say: Callable[[str], None]) -> None:
+                 say: Callable[[str], None], hurried: bool = False) -> None:
         self._settings = settings
         self._say = say
+        self._hurried = hurried
 
     def ask(self, place: layout.Place) -> None:
         """Have the workers of an instance, which wait, warm up.
@@ -60,19 +65,24 @@ class WarmUp:
         A refusal does no harm: whether the release works is seen by the
         canary.
 
-        :raises UpgradeFailed: if the application raised something
+        :raises UpgradeFailed: if the application raised something, unless
+            somebody goes back
         """
         for worker, found in sorted(warmth.results(place).items()):
             for request, answer in found.answers:
-                if answer is not None and not answer[:1].isdigit():
-                    raise exceptions.UpgradeFailed(
-                        f'instance {place.name}, asked for {request} before '
+                if answer is None or answer[:1].isdigit():
+                    continue
+                text = (f'instance {place.name}, asked for {request} before '
                         f'it serves, fails in worker {worker}: {answer}')
+                if not self._hurried:
+                    raise exceptions.UpgradeFailed(text)
+                self._say(text)
 
     def _token(self) -> dict[str, str]:
+        patience = _HURRY if self._hurried else _PATIENCE
         try:
             return canary.authenticate(dataclasses.replace(
-                canary.configured(self._settings), timeout=_PATIENCE))
+                canary.configured(self._settings), timeout=patience))
         except (exceptions.NotNow, exceptions.ConfigurationError) as error:
             # A rollback has to go on without Keystone, too.
             self._say(f'new processes warm up without a token: {error}')

@@ -68,7 +68,8 @@ class Work:
     def fleet(self) -> fleets.Fleet:
         """The instances; waiting for one ends if a rollback is wanted."""
         return fleets.Fleet(
-            self.tools.launcher, warmup.WarmUp(self.settings, self.say),
+            self.tools.launcher, warmup.WarmUp(
+                self.settings, self.say, self.upgrade.kind is Kind.ROLLBACK),
             self.settings.start_timeout,
             time.sleep if self.rolling_back else self.tools.pause)
 

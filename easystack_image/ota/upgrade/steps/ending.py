@@ -43,6 +43,7 @@ def soak(work: works.Work) -> dict[str, Any]:
             work.tools.pause(min(left, _LOOK))
             alive.check()
 
+    _have_standby(work)
     alive.confirm(work.tools.pause)
     place = work.tools.launcher.instance(name).place
     size = _size(work, name)
@@ -53,6 +54,20 @@ def soak(work: works.Work) -> dict[str, Any]:
     _tell(work, watched, found, size)
     return {'instance': name, 'judged': watched.judged,
             'unjudged': watched.unjudged()}
+
+
+def _have_standby(work: works.Work) -> None:
+    """Start whoever waits for a rollback, if it is gone since a reboot.
+
+    :raises RollbackAsked: if somebody does not wait for that
+    """
+    if work.origin is None:
+        return
+    try:
+        work.fleet.bring_up(work.standby_name, work.origin.path)
+    except (exceptions.UpgradeFailed, exceptions.InstanceError) as error:
+        # The new one serves, and may be as good as it should be.
+        work.say(f'a rollback would take some seconds: {error}')
 
 
 def _size(work: works.Work, name: str) -> watch.Size | None:

@@ -17,6 +17,7 @@ import signal
 import threading
 import time
 from typing import Any
+from unittest import mock
 
 import fixtures
 
@@ -189,6 +190,32 @@ class TestEnds(MachineCase):
         self.assertIs(Outcome.COMMITTED, self.resume().outcome)
         self.serves(NEW)
         self.assertIsNone(self.resume())
+
+    def test_warm_once(self) -> None:
+        """What was warm when it was started is not warmed up once more."""
+        self.begin(NEW, until=Step.CANARY)
+        self.resume()
+        self.serves(NEW)
+        new, = self.world.running
+        self.assertEqual(1, len(self.world.warmed[new]))
+
+    def test_died_before_the_hand_over(self) -> None:
+        """Nothing was ever asked of the processes that there are then."""
+        self.begin(NEW, until=Step.CANARY)
+        new, = (name for name in self.world.running if name.startswith(NEW))
+        self.world.running[new].pid += 1
+        self.resume()
+        self.assertEqual(2, len(self.world.warmed[new]))
+
+    def test_reboot_while_it_soaks(self) -> None:
+        """Somebody waits for a rollback again."""
+        self.begin(NEW, until=Step.DRAIN)
+        standby, = (name for name in self.world.running
+                    if name.startswith(OLD))
+        self.reboot()
+        self.assertIs(Outcome.COMMITTED, self.resume().outcome)
+        self.serves(NEW)
+        self.assertEqual(2, len(self.world.warmed[standby]))
 
     def test_only_one(self) -> None:
         self.begin(NEW, until=Step.START)
@@ -392,6 +419,29 @@ class TestCommands(MachineCase):
         self.assertEqual((0, 'rolled-back'), (code, found['outcome']))
         self.serves(OLD)
 
+    def test_rollback_never_ends(self) -> None:
+        """What mends the release can be installed, if somebody names it."""
+        self.begin(NEW, until=Step.SOAK)
+        self.world.broken.add(OLD)
+        self.assertRaises(exceptions.OtaError, self.roll_back)
+        self.world.make_slot('2.0.1', 4)
+        error = self.assertRaises(exceptions.JournalError, self.order)
+        self.assertIn('name a release that mends', str(error))
+        self.assertIs(Outcome.COMMITTED, self.order('2.0.1').outcome)
+        self.serves('2.0.1')
+        self.assertEqual('2.0.1', self.world.tools().journal.history()[
+            -2].records[-1].details['superseded_by'])
+
+    def test_rollback_that_could_end(self) -> None:
+        """What serves on both sides is not for somebody to choose from."""
+        self.begin(NEW, until=Step.SOAK)
+        with fixtures.MonkeyPatch(
+                'easystack_image.ota.upgrade.fleet.Fleet.let_go',
+                mock.Mock(side_effect=exceptions.InstanceError('no'))):
+            self.assertRaises(exceptions.InstanceError, self.roll_back)
+        self.world.make_slot('2.0.1', 4)
+        self.assertRaises(exceptions.JournalError, self.order, '2.0.1')
+
     def test_no_way_back(self) -> None:
         path = self.hook('at-contract', 1)
         self.assertRaises(exceptions.HookFailed, self.begin, CONTRACTING)
@@ -469,24 +519,57 @@ class TestHurry(MachineCase):
         self.assertEqual([gate, gate], seen.read_text().split())
         self.serves(OLD)
 
-    def warmed_for_rollback(self, died: bool) -> int:
-        """Return how often the one that waits has warmed up after all."""
+    def standby(self) -> str:
+        """Upgrade, up to where a rollback is a matter of a gate."""
         self.begin(NEW, until=Step.DRAIN)
-        standby, = (name for name in self.world.running
-                    if name.startswith(OLD))
-        self.assertEqual(1, len(self.world.warmed[standby]))
-        self.world.running[standby].pid += died
+        name, = (name for name in self.world.running if name.startswith(OLD))
+        return name
+
+    def test_whatever_it_is_at(self) -> None:
+        """The one that waits serves: it does not warm up while users wait."""
+        for died in (False, True):
+            name = self.standby()
+            self.assertEqual(1, len(self.world.warmed[name]))
+            self.world.running[name].pid += died
+            self.roll_back()
+            self.serves(OLD)
+            self.assertEqual(1, len(self.world.warmed[name]))
+
+    def test_before_anything_is_written(self) -> None:
+        """It serves though nobody can say so, as on a full disk."""
+        name = self.standby()
+        error = OSError(errno.EROFS, 'it is read-only')
+        with fixtures.MonkeyPatch(
+                'easystack_image.ota.journal.journal.Writer.begin',
+                mock.Mock(side_effect=error)):
+            self.assertRaises(OSError, self.roll_back)
+        self.assertTrue(self.world.place(name).gate.exists())
+        # Whoever is resumed then does not leave it behind.
+        self.resume()
+        self.serves(NEW)
+
+    def test_one_cannot_be_told_to_leave(self) -> None:
+        """A reboot starts the old release all the same."""
+        self.standby()
+        with fixtures.MonkeyPatch(
+                'easystack_image.ota.upgrade.fleet.Fleet.let_go',
+                mock.Mock(side_effect=exceptions.InstanceError('no'))):
+            self.assertRaises(exceptions.InstanceError, self.roll_back)
+        self.assertEqual(
+            OLD, self.world.tools().slots.current().release.version)
+        self.assertEqual({OLD, NEW}, self.world.serving())
         self.roll_back()
         self.serves(OLD)
-        return len(self.world.warmed[standby])
 
-    def test_what_is_warm(self) -> None:
-        """It does not warm up once more while users wait."""
-        self.assertEqual(1, self.warmed_for_rollback(died=False))
-
-    def test_what_died(self) -> None:
-        """Nothing was ever asked of the processes that there are now."""
-        self.assertEqual(2, self.warmed_for_rollback(died=True))
+    def test_hook_that_takes_long(self) -> None:
+        """It is not waited for if somebody wants to go back."""
+        asked = self.world.tools().asked
+        self.hook('after-hand-over', 0).write_text(
+            f'#!/bin/sh\ntouch {asked}\nexec sleep 600\n')
+        result = self.begin(NEW)
+        self.assertEqual((Outcome.ROLLED_BACK, 'a rollback was asked for'),
+                         (result.outcome, result.reason))
+        self.serves(OLD)
 
     def test_hooks_cannot_be_run(self) -> None:
         self.begin(NEW, until=Step.DRAIN)
@@ -779,6 +862,16 @@ class TestContract(MachineCase):
         self.assertIs(Outcome.ROLLED_BACK, self.order().outcome)
         self.serves(CONTRACTING)
         self.assertEqual(3, memories.load(self.world.tools().home).floor)
+        error = self.assertRaises(exceptions.RefusedRelease, self.roll_back)
+        self.assertIn('contracted', str(error))
+
+    def test_back_to_the_one_that_contracted(self) -> None:
+        """What came later did not change the database."""
+        self.begin(CONTRACTING)
+        self.world.make_slot('4.0.0', 4)
+        self.begin('4.0.0')
+        self.assertIs(Outcome.COMMITTED, self.roll_back().outcome)
+        self.serves(CONTRACTING)
         error = self.assertRaises(exceptions.RefusedRelease, self.roll_back)
         self.assertIn('contracted', str(error))
 

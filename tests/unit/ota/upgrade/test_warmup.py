@@ -91,3 +91,11 @@ class TestWarmUp(base.Case):
                                   self.warmup.check, self.place)
         self.assertIn('asked for GET /1 before it serves, '
                       'fails in worker 2: KeyError: 7', str(error))
+
+    def test_hurried(self) -> None:
+        """Who goes back is told, and not held up."""
+        said: list[str] = []
+        self.write(1, 'KeyError: 7')
+        warmup.WarmUp(settings.Settings(), said.append,
+                      hurried=True).check(self.place)
+        self.assertIn('KeyError: 7', said[0])
