@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent import futures
 import contextlib
 import dataclasses
 from pathlib import Path
+import threading
 import time
 from typing import TypeVar
 
@@ -84,6 +86,22 @@ class Tools:
                 return
             time.sleep(min(left, _PACE))
 
+    def attentively(self, action: Callable[[], _Result]) -> _Result:
+        """Do something that only asks others, who may not answer for long.
+
+        It is left alone, in a thread, if somebody wants a rollback meanwhile.
+
+        :raises RollbackAsked: if somebody does
+        """
+        # Nobody waits for its thread, as the program would for one of a pool.
+        result: futures.Future[_Result] = futures.Future()
+        threading.Thread(target=_fulfil, args=(result, action),
+                         daemon=True).start()
+        while not result.done():
+            self.pause(0)
+            futures.wait([result], _PACE)
+        return result.result()
+
     def patiently(self, action: Callable[[], _Result]) -> _Result:
         """Do something for which another command may hold a lock just now.
 
@@ -107,6 +125,14 @@ class Tools:
         with self.journal.writer() as writer:
             self.asked.unlink(missing_ok=True)
             yield writer
+
+
+def _fulfil(result: futures.Future[_Result],
+            action: Callable[[], _Result]) -> None:
+    try:
+        result.set_result(action())
+    except BaseException as error:  # Whoever waits for it gets it.
+        result.set_exception(error)
 
 
 def make(settings: settings_module.Settings,

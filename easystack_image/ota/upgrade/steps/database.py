@@ -79,7 +79,7 @@ def _wait(work: works.Work, look: Callable[[], str]) -> None:
     begin = time.monotonic()
     limit = work.options.get('drain_timeout', 0)
     told = begin - _EVERY
-    while found := look():
+    while found := work.tools.attentively(look):
         now = time.monotonic()
         if limit and now - begin > limit:
             raise exceptions.NotNow(

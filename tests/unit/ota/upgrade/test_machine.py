@@ -810,6 +810,22 @@ class TestContract(MachineCase):
         self.roll_back()
         self.serves(OLD)
 
+    def test_back_while_a_node_does_not_answer(self) -> None:
+        """Whoever wants to go back does not wait for it."""
+        asked, over = self.world.tools().asked, threading.Event()
+        self.addCleanup(over.set)
+
+        def ask(work: works.Work) -> str:
+            asked.touch()
+            over.wait(60)
+            return ''
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.upgrade.nodes.behind', ask))
+        self.assertIs(Outcome.ROLLED_BACK, self.begin(CONTRACTING).outcome)
+        self.assertFalse(over.is_set())
+        self.serves(OLD)
+
     def test_no_way_back(self) -> None:
         """A hook that fails when it contracts is tried again."""
         path = self.hook('at-contract', 1)
