@@ -88,14 +88,14 @@ class Machine:
     def _run(self) -> Result:
         work = self._work
         failed = _failure(work.upgrade)
-        if work.rolling_back or (failed and not work.irrevocable):
+        if work.rolling_back or (failed and self._may_go_back()):
             return self._roll_back(failed)
         try:
             return self._forward()
         except _LATER:
             raise
         except exceptions.RollbackAsked as error:
-            if work.irrevocable:
+            if not self._may_go_back():
                 # It came too late; whoever asked is told.
                 work.tools.asked.unlink(missing_ok=True)
                 return self._run()
@@ -108,7 +108,7 @@ class Machine:
             except exceptions.JournalFull as full:
                 # There is space that is kept for what matters more.
                 work.say(str(full))
-            if work.irrevocable:
+            if not self._may_go_back():
                 raise
             return self._roll_back(str(error))
 
@@ -179,11 +179,29 @@ class Machine:
         work.writer.close(outcome, reason=reason)
         return result(work.upgrade)
 
+    def _may_go_back(self) -> bool:
+        """Whether there is a way back; if others have barred it, say so.
+
+        :raises easystack_image.exceptions.NotNow: if nobody knows
+        """
+        if self._work.irrevocable:
+            return False
+        try:
+            self._leave_settled()
+        except exceptions.RefusedRelease as error:
+            self._work.say(str(error))
+            return False
+        return True
+
     def _leave_settled(self) -> None:
         """See that no other node has gone by what was about to be committed.
 
-        :raises easystack_image.exceptions.OtaError: if one has contracted
-            the database, or may do so
+        If one has, it is written down: there only is a way on from then on,
+        and another release may supersede this one.
+
+        :raises easystack_image.exceptions.RefusedRelease: if one has
+            contracted the database
+        :raises easystack_image.exceptions.NotNow: if nobody knows that
         """
         work = self._work
         if not nodes.has_settled(work) or work.origin is None:
@@ -191,7 +209,11 @@ class Machine:
         if self._lock is None:
             self._lock = self._held.enter_context(
                 nodes.lock(work, in_order=False))
-        nodes.begin_return(work, work.target, work.origin.release)
+        try:
+            nodes.begin_return(work, work.target, work.origin.release)
+        except exceptions.RefusedRelease:
+            work.writer.begin(Step.COMMIT, irrevocable=True)
+            raise
 
 
 def result(upgrade: Upgrade) -> Result:

@@ -91,6 +91,9 @@ def refuse_contracted(settings: settings_module.Settings,
     :raises RefusedRelease: if it was
     :raises NotNow: if nobody knows that
     """
+    if release.number >= slot.release.number:
+        # What a newer one does not need any more is all that may be gone.
+        return
     declared = declarations.Phase.CONTRACT in slot.release.database
     for url in peers.others(settings):
         found = peers.ask(url, settings.ca_file).standing

@@ -152,15 +152,20 @@ class Work:
 
 
 def irrevocable(upgrade: Upgrade) -> bool:
-    """Whether an upgrade has contracted the database, or has begun to."""
-    return bool(upgrade.details(Step.CONTRACT).get('irrevocable'))
+    """Whether the database was contracted for an upgrade, or may be.
+
+    It was begun here, or another node did it before this one had ended its
+    commit.
+    """
+    return any(upgrade.details(step).get('irrevocable')
+               for step in (Step.CONTRACT, Step.COMMIT))
 
 
 def refuse_irrevocable(upgrade: Upgrade) -> None:
     """Raise if there is no way back from an upgrade.
 
-    :raises easystack_image.exceptions.NoWayBack: if it has begun to contract
-        the database
+    :raises easystack_image.exceptions.NoWayBack: if the database was, or may
+        be, contracted for it
     """
     if irrevocable(upgrade):
         raise exceptions.NoWayBack(

@@ -29,6 +29,7 @@ from easystack_image.ota.journal.records import Step
 from easystack_image.ota.serving import aside
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import standing
+from easystack_image.ota.upgrade import beginning
 from easystack_image.ota.upgrade import canary
 from easystack_image.ota.upgrade import machine
 from easystack_image.ota.upgrade import returning
@@ -36,7 +37,8 @@ from easystack_image.ota.upgrade import watch
 from tests.unit.ota import base
 from tests.unit.ota.upgrade import world as worlds
 
-OLD, NEW = '1.0.0', '2.0.0'
+#: The last one needs nothing of the database.
+OLD, NEW, NEXT = '1.0.0', '2.0.0', '3.0.0'
 #: Lists some classes of this package, and runs them, and holds locks.
 _PYTHON = """\
 #!/bin/sh
@@ -176,6 +178,10 @@ class NodesCase(base.Case):
         """Return who has done what to the database."""
         return self.log.read_text().splitlines()
 
+    def make_next(self, node: Node) -> None:
+        """Make the slot of a release that follows upon the new one."""
+        node.world.make_slot(NEXT, 3, python=_python([]))
+
     def hook(self, node: Node, point: str, script: str) -> Path:
         """Put an executable of the deployer's in place."""
         path = node.world.root / 'hooks' / point / 'ours'
@@ -271,6 +277,60 @@ class ContractTest(NodesCase):
         self.assertEqual({NEW}, self.first.world.serving())
         hook.unlink()
         self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
+
+    def stop_in_commit(self) -> Path:
+        """Have the last node contract while the first one still commits."""
+        hook = self.hook(self.first, 'at-commit', 'exit 21')
+        self.assertRaises(exceptions.NotNow, self.first.begin, NEW)
+        self.assertIs(Outcome.COMMITTED, self.last.begin(NEW).outcome)
+        return hook
+
+    def test_the_commit_fails_when_others_went_by_it(self) -> None:
+        """There is a way on only, and it stays open."""
+        hook = self.stop_in_commit()
+        hook.write_text('#!/bin/sh\nexit 1\n')
+        for _ in range(2):
+            self.assertRaises(exceptions.HookFailed, self.first.resume)
+            self.assertEqual({NEW}, self.first.world.serving())
+        self.assertRaises(exceptions.NoWayBack, self.first.roll_back)
+        hook.unlink()
+        self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
+        self.assertRaises(exceptions.RefusedRelease, self.first.roll_back)
+
+    def test_the_updater_dies_when_the_commit_has_failed(self) -> None:
+        """Whoever finds that step failed goes on, too."""
+        hook = self.stop_in_commit()
+        with self.first.world.tools(**self.first.options).writer() as writer:
+            writer.failed(Step.COMMIT, 'a hook said no')
+        hook.unlink()
+        self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
+
+    def test_superseded_when_others_went_by_it(self) -> None:
+        """An operator who was refused to go back installs what mends it."""
+        hook = self.stop_in_commit()
+        self.assertRaises(exceptions.RefusedRelease, self.first.roll_back)
+        hook.unlink()
+        self.make_next(self.first)
+        tools = self.first.world.tools(**self.first.options)
+        release = tools.slots.get(NEXT).release
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.upgrade.beginning._choose',
+            lambda *_: (release, None)))
+        result = beginning.begin(
+            tools, beginning.Order(Kind.UPGRADE, NEXT, soak=0),
+            lambda done, size: None)
+        self.assertIs(Outcome.COMMITTED, result.outcome)
+        self.assertEqual({NEXT}, self.first.world.serving())
+
+    def test_a_cold_rollback_fails_in_its_commit(self) -> None:
+        """To go up again is possible, whatever was contracted long ago."""
+        for node in self.nodes:
+            node.begin(NEW)
+        self.make_next(self.first)
+        self.first.begin(NEXT)
+        self.hook(self.first, 'at-commit', 'exit 1')
+        self.assertIs(Outcome.ROLLED_BACK, self.first.roll_back().outcome)
+        self.assertEqual({NEXT}, self.first.world.serving())
 
     def test_back_when_the_commit_is_cut_short(self) -> None:
         self.hook(self.first, 'at-commit', 'exit 21')
