@@ -89,6 +89,11 @@ class InstancesTest(testtools.TestCase):
                 'RuntimeDirectoryPreserve': 'restart'}.items():
             self.assertEqual(value, service[name], name)
 
+    def test_hooks_are_not_cut_with_the_updater(self) -> None:
+        """Those that change the database go on without it."""
+        service = self.unit('easystack-image-ota-resume.service')['Service']
+        self.assertEqual('process', service['KillMode'])
+
     def test_the_socket_is_never_given_up(self) -> None:
         """Not even after many starts in vain."""
         self.assertEqual('0', self.unit('easystack-image.socket')['Socket'][
