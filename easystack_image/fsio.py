@@ -187,30 +187,38 @@ def remove_tree(name: str, dir_fd: int) -> None:
         rmdir(name, dir_fd)
 
 
-def write_file(name: str, data: bytes, dir_fd: int) -> None:
+def write_file(name: str, data: bytes, dir_fd: int,
+               mode: int = FILE_MODE) -> None:
     """Create a file with ``data`` in it and make its content durable.
 
     Its name is durable only after an :func:`fsync` of the directory.
+
+    :param mode: of the file, whatever the umask is
     """
     fd = create(name, dir_fd)
     try:
         write_at(fd, data, 0)
+        if mode != FILE_MODE:
+            os.fchmod(fd, mode)
         fsync(fd)
     finally:
         os.close(fd)
 
 
-def replace_file(name: str, data: bytes, dir_fd: int) -> None:
+def replace_file(name: str, data: bytes, dir_fd: int,
+                 mode: int = FILE_MODE) -> None:
     """Give a file new content in one step, durably.
 
     The new content is durable under another name, ``name.new``, before the
     rename; a crash leaves the old file or the new one.  The directory is
     locked meanwhile: two processes must not rename each other's.
+
+    :param mode: that it has, whatever the umask is, from the rename on
     """
     with locked(dir_fd):
         if exists(name + NEW, dir_fd):
             unlink(name + NEW, dir_fd)
-        write_file(name + NEW, data, dir_fd)
+        write_file(name + NEW, data, dir_fd, mode)
         fsync(dir_fd)
         rename(name + NEW, name, dir_fd, dir_fd)
         fsync(dir_fd)

@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import threading
+from typing import Any
 
 import fixtures
 import testtools
@@ -305,6 +306,27 @@ class ReplaceFileTest(testtools.TestCase):
             fsio.replace_file('file', data, self.fd)
             self.assertEqual(data, self.content())
             self.assertEqual(['file'], os.listdir(self.place))
+
+    def test_mode(self) -> None:
+        """It never has the name with another mode."""
+        seen = []
+        real = fsio.rename
+
+        def rename(source: str, *others: Any) -> None:
+            seen.append(stat.S_IMODE(os.stat(f'{self.place}/{source}').st_mode))
+            real(source, *others)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.fsio.rename', rename))
+        before = os.umask(0o077)
+        try:
+            fsio.replace_file('file', b'', self.fd)
+            fsio.replace_file('file', b'', self.fd, 0o444)
+        finally:
+            os.umask(before)
+        self.assertEqual([0o600, 0o444], seen)
+        self.assertEqual(0o444, stat.S_IMODE(
+            os.stat(f'{self.place}/file').st_mode))
 
     def test_unfinished(self) -> None:
         fsio.replace_file('file', b'old', self.fd)

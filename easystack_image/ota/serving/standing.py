@@ -89,14 +89,7 @@ def write(slots_directory: Path, standing: Standing) -> None:
     homes.make(slots_directory, _DIRECTORY_MODE)
     fd = fsio.open_directory(str(slots_directory))
     try:
-        with fsio.locked(fd):
-            if fsio.exists(NAME + fsio.NEW, fd):
-                fsio.unlink(NAME + fsio.NEW, fd)
-            fsio.write_file(NAME + fsio.NEW, data, fd)
-            os.chmod(NAME + fsio.NEW, _MODE, dir_fd=fd)
-            fsio.fsync(fd)
-            fsio.rename(NAME + fsio.NEW, NAME, fd, fd)
-            fsio.fsync(fd)
+        fsio.replace_file(NAME, data, fd, _MODE)
     finally:
         os.close(fd)
 

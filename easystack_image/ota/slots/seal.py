@@ -26,6 +26,7 @@ FORMAT = 1
 ADVICE = ('when nothing runs from it, "download" the release, and "slots '
           'build" its archive: that replaces it')
 _LIMIT = 256 * 1024 * 1024
+#: Whoever runs it may read it.
 _READERS = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _RUNNERS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 _WRITERS = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -84,10 +85,7 @@ def write(slot: Path, release: declarations.Declaration,
         fsio.sync_file_system(fd)
         fsio.replace_file(NAME, json.dumps({
             'format': FORMAT, 'release': release.record(), 'python': python,
-            'contents': seal.contents}, indent=0).encode(), fd)
-        # Whoever runs it may read it.
-        os.chmod(NAME, 0o444, dir_fd=fd)
-        fsio.fsync(fd)
+            'contents': seal.contents}, indent=0).encode(), fd, _READERS)
     finally:
         os.close(fd)
     protect(slot)

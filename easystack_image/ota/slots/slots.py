@@ -173,7 +173,10 @@ class Slots:
             return Slot(target, seal)
 
     def _sound(self, release: declarations.Declaration) -> Slot | None:
-        """Return the slot of a release, if nothing is wrong with it."""
+        """Return the slot of a release, if nothing is wrong with it.
+
+        :raises OSError: if it cannot be protected
+        """
         try:
             slot = self.get(release.version)
             if slot is None or slot.release != release:
@@ -181,6 +184,10 @@ class Slots:
             slot.verify()
         except exceptions.SlotError:
             return None
+        # Whoever built it may have been killed before that was done, and
+        # earlier versions sealed a slot before others could read the seal.
+        seals.protect(slot.path, top=False)
+        seals.protect(slot.path)
         return slot
 
     def _make_way(self, path: Path,

@@ -13,6 +13,7 @@ from typing import Any
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.ota.release import archive as archives
 from easystack_image.ota.release import build
 from easystack_image.ota.release import declaration as declarations
@@ -103,6 +104,37 @@ class BuildTest(SlotsCase):
         status = os.stat(slot.path / seal.NAME)
         self.assertEqual(slot, self.slots.build(archive))
         self.assertEqual(status, os.stat(slot.path / seal.NAME))
+
+    def test_modes_are_mended(self) -> None:
+        """Of a slot whose builder was killed after it had sealed it."""
+        archive = self.archive('1.0.0', 1)
+        path = self.slots.build(archive).path
+        path.chmod(0o755)
+        (path / seal.NAME).chmod(0o600)
+        (path / 'config/sample.conf').chmod(0o644)
+        self.slots.build(archive)
+        self.assertEqual([0o555, 0o444, 0o444], [
+            stat.S_IMODE((path / name).stat().st_mode)
+            for name in ('.', seal.NAME, 'config/sample.conf')])
+
+    def test_killed_while_it_is_sealed(self) -> None:
+        """A seal that is there can be read by whoever serves."""
+        path = self.root / 'slot'
+        path.mkdir()
+        self.addCleanup(seal.unprotect, path)
+        real = fsio.rename
+
+        def rename(*arguments: Any) -> None:
+            real(*arguments)
+            raise KeyboardInterrupt
+
+        with fixtures.MonkeyPatch('easystack_image.fsio.rename', rename):
+            self.assertRaises(
+                KeyboardInterrupt, seal.write, path,
+                declarations.Declaration('1.0', 1, python=(VERSION,)),
+                VERSION)
+        self.assertEqual(0o444, stat.S_IMODE(
+            (path / seal.NAME).stat().st_mode))
 
     def test_another_of_the_same_version(self) -> None:
         first = self.slots.build(self.archive('1.0.0', 1))
