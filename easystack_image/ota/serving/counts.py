@@ -15,7 +15,7 @@ asks there is no traffic.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import enum
 import fcntl
@@ -109,9 +109,16 @@ class Waiting:
     since: float
 
 
-def _unpack(value: int) -> Waiting:
-    kind = list(Kind)[value & (1 << _KIND_BITS) - 1]
-    return Waiting(kind, (value >> _KIND_BITS) / 1e9)
+def _unpack(values: Sequence[int]) -> Iterator[Waiting]:
+    """Yield what waits; 0 stands for nothing.
+
+    The file is the service's: what is of no kind is left out.
+    """
+    kinds = dict(enumerate(Kind))
+    for value in values:
+        kind = kinds.get(value & (1 << _KIND_BITS) - 1)
+        if value and kind:
+            yield Waiting(kind, (value >> _KIND_BITS) / 1e9)
 
 
 def _upper(bucket: int) -> float:
@@ -252,8 +259,7 @@ def decode(row: Sequence[int], lives: bool) -> Counts:
          for kind, place in KINDS.items()},
         {kind: {number: value for number, value in enumerate(each) if value}
          for kind, each in found.items()},
-        tuple(_unpack(value) for value in row[LENGTH:] if value)
-        if lives else ())
+        tuple(_unpack(row[LENGTH:])) if lives else ())
 
 
 def _by_kind(row: Sequence[int], first: int) -> dict[Kind, int]:

@@ -181,6 +181,16 @@ class CounterTest(CountsCase):
         self.assertEqual((), counts.read(self.place).waiting)
         self.assertIsNotNone(counter.begin(Kind.GET))
 
+    def test_of_no_kind(self) -> None:
+        """Whoever controls the service writes what he likes."""
+        counter = counting.open_counter(self.place, 1)
+        counter.begin(Kind.GET)
+        with open(self.place.path / 'counts.1', 'r+b') as file:
+            file.seek(counts.SIZE + 8)
+            file.write(b'\xff' * 16)
+        self.assertEqual([Kind.GET], [
+            each.kind for each in counts.read(self.place).waiting])
+
     def test_files_of_older_releases(self) -> None:
         """They do not tell what waits."""
         counter = counting.open_counter(self.place, 1)
