@@ -7,6 +7,7 @@ is asked of uWSGI, every time: whoever controls it may have died as well.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 import contextlib
 import errno
 import os
@@ -20,6 +21,8 @@ from easystack_image.ota.serving import stats
 
 #: Seconds between two questions.
 _PACE = 0.02
+#: What it means to find a directory, a link or a pipe instead of a file.
+_TAMPERED = frozenset({errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 #: Seconds that a master may take to answer: it is one thread that sleeps.
 _ANSWER = 5.0
 
@@ -92,7 +95,8 @@ class Instance:
         :param timeout: seconds
         :raises InstanceError: if it does not in that time
         """
-        _mark(self.place.gate)
+        with _tampering(self.name):
+            _mark(self.place.gate)
         deadline = time.monotonic() + timeout
         while not all(worker.accepting for worker in self.workers()):
             if time.monotonic() > deadline:
@@ -110,14 +114,18 @@ class Instance:
         for a request take one more, and those that sleep notice for up to
         ten seconds neither that they should go on nor that they should end.)
 
-        :raises InstanceError: if it does not run
+        :raises InstanceError: if it does not run, or cannot be told because
+            of what it did to its directory
+        :raises OSError: if it cannot be told for another reason
         """
-        # First, so that a new process of it would not begin.
-        self.place.gate.unlink(missing_ok=True)
-        # Workers that are not ready yet do not hear what their master says.
-        with contextlib.suppress(FileNotFoundError):
-            _mark(self.place.leaving)
-        self._tell('q')
+        with _tampering(self.name):
+            # First, so that a new process of it would not begin.
+            self.place.gate.unlink(missing_ok=True)
+            # Workers that are not ready yet do not hear what their master
+            # says.
+            with contextlib.suppress(FileNotFoundError):
+                _mark(self.place.leaving)
+            self._tell('q')
 
     def _tell(self, command: str) -> None:
         """Write a command for the master (uWSGI's master FIFO).
@@ -149,13 +157,27 @@ def _mark(path: Path) -> None:
     directory it is, nor kept waiting: no link is followed, and no pipe
     waited for.
 
-    :raises InstanceError: if something else is in its place
+    :raises OSError: if something else is in its place, or it cannot be made
+    """
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+                     | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
+
+
+@contextlib.contextmanager
+def _tampering(name: str) -> Iterator[None]:
+    """Tell what an instance did to its directory from all else that fails.
+
+    Only whoever controls the service puts a directory, a link or a pipe where
+    a file should be: such an instance may be killed.  One that cannot be told
+    something since there is no room, say, must not be.
+
+    :raises InstanceError: for an OSError of that kind
     """
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-                         | os.O_NONBLOCK | os.O_CLOEXEC, 0o600))
+        yield
     except OSError as error:
-        if error.errno != errno.ENXIO:
+        if error.errno not in _TAMPERED:
             raise
         raise exceptions.InstanceError(
-            f'{path} is a pipe, not a file') from None
+            f'instance {name}: something else is in the place of '
+            f'{error.filename}: {error.strerror}') from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 import socket
 import tempfile
 import threading
+from unittest import mock
 
 import fixtures
 import testtools
@@ -31,7 +33,7 @@ class DirectoryTest(testtools.TestCase):
 
     def test_gate(self) -> None:
         self.place.gate.symlink_to(self.other)
-        self.assertRaises(OSError, self.instance.serve, 1)
+        self.assertRaises(exceptions.InstanceError, self.instance.serve, 1)
         self.assertFalse(self.other.exists())
 
     def test_pipes(self) -> None:
@@ -39,18 +41,36 @@ class DirectoryTest(testtools.TestCase):
             os.mkfifo(path)
         for action in (lambda: self.instance.serve(1), self.instance.leave):
             error = self.assertRaises(exceptions.InstanceError, action)
-            self.assertIn('is a pipe', str(error))
+            self.assertIn('something else is in the place of', str(error))
             self.place.gate.unlink(missing_ok=True)
+
+    def test_directories(self) -> None:
+        """Whoever has it leave can tell that it is the instance's doing."""
+        for path in (self.place.gate, self.place.leaving, self.place.fifo):
+            path.mkdir()
+            error = self.assertRaises(exceptions.InstanceError,
+                                      self.instance.leave)
+            self.assertIn(str(path), str(error))
+            path.rmdir()
+        self.place.gate.mkdir()
+        self.assertRaises(exceptions.InstanceError, self.instance.serve, 1)
+
+    def test_no_room(self) -> None:
+        """That is no reason to kill an instance."""
+        with mock.patch.object(os, 'open', side_effect=OSError(
+                errno.ENOSPC, 'No space left on device')):
+            error = self.assertRaises(OSError, self.instance.leave)
+        self.assertEqual(errno.ENOSPC, error.errno)
 
     def test_leaving(self) -> None:
         self.place.leaving.symlink_to(self.other)
-        self.assertRaises(OSError, self.instance.leave)
+        self.assertRaises(exceptions.InstanceError, self.instance.leave)
         self.assertFalse(self.other.exists())
 
     def test_fifo(self) -> None:
         self.other.write_text('data')
         self.place.fifo.symlink_to(self.other)
-        self.assertRaises(OSError, self.instance.leave)
+        self.assertRaises(exceptions.InstanceError, self.instance.leave)
         self.place.fifo.unlink()
         os.link(self.other, self.place.fifo)
         self.assertRaises(exceptions.InstanceError, self.instance.leave)
