@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 import contextlib
 import http.client
-import socket
+from pathlib import Path
 import time
 from typing import Any
 
+from easystack_image.ota.serving import deadline
 from easystack_image.ota.serving import layout
 
 
 class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+    """HTTP over a Unix socket, until a moment of CLOCK_MONOTONIC."""
 
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__('localhost', timeout=timeout)
+    def __init__(self, path: Path, moment: float) -> None:
+        super().__init__('localhost')
         self._path = path
+        self._moment = moment
 
     def connect(self) -> None:
         """Connect to the socket."""
-        self.sock: Any = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.sock: Any = deadline.Connection(self._path, self._moment)
 
 
 class Client:
@@ -36,7 +36,7 @@ class Client:
 
     def __init__(self, place: layout.Place, timeout: float,
                  headers: Mapping[str, str]) -> None:
-        self._path = str(place.private)
+        self._path = place.private
         self._deadline = time.monotonic() + timeout
         self._headers = dict(headers)
 
@@ -58,9 +58,10 @@ class Client:
         """Make a request; yield the answer, its body unread.
 
         :param body: what is no bytes is sent in chunks
-        :raises OSError: or http.client.HTTPException, if there is no answer
+        :raises OSError: or http.client.HTTPException, if there is no answer;
+            so may reading it, which ends in time too
         """
-        connection = _Connection(self._path, self.left())
+        connection = _Connection(self._path, self._deadline)
         with contextlib.closing(connection):
             yield _send(connection, method, path, body,
                         {**self._headers, **(headers or {})})

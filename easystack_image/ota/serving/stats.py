@@ -7,9 +7,11 @@ import dataclasses
 import json
 from pathlib import Path
 import socket
+import time
 from typing import Any
 
 from easystack_image import exceptions
+from easystack_image.ota.serving import deadline
 
 #: Far more than the workers of one host have to tell, in bytes.
 _LIMIT = 16 << 20
@@ -40,19 +42,18 @@ def read(path: Path, timeout: float) -> list[Worker]:
     """Return the workers of an instance.
 
     :param path: the socket of its statistics
-    :param timeout: seconds
+    :param timeout: seconds for all of it
     :raises InstanceError: if the master does not answer, or not sensibly
     """
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout)
-            connection.connect(str(path))
+        with deadline.Connection(path, time.monotonic()
+                                 + timeout) as connection:
             text = _read_all(connection)
         return [_worker(each) for each in json.loads(text)['workers']]
     except OSError as error:
         raise exceptions.InstanceError(
             f'uWSGI does not answer at {path}: {error}') from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise exceptions.InstanceError(
             f'uWSGI answers strangely at {path}: {error!r}') from error
 

@@ -102,6 +102,14 @@ class WorkersTest(testtools.TestCase):
 
     def master(self, *accepting: bool) -> None:
         """Answer one question as uWSGI does: a worker after the other."""
+        self.say(json.dumps({'workers': [
+            {'id': number, 'pid': 100 + number, 'requests': 0,
+             'accepting': int(each),
+             'cores': [{'in_request': 0}, {'in_request': 1}]}
+            for number, each in enumerate(accepting, 1)]}))
+
+    def say(self, text: str) -> None:
+        """Answer one question."""
         listener = socket.socket(socket.AF_UNIX)
         self.place.stats.unlink(missing_ok=True)
         listener.bind(str(self.place.stats))
@@ -109,11 +117,7 @@ class WorkersTest(testtools.TestCase):
 
         def answer() -> None:
             with listener, listener.accept()[0] as connection:
-                connection.sendall(json.dumps({'workers': [
-                    {'id': number, 'pid': 100 + number, 'requests': 0,
-                     'accepting': int(each),
-                     'cores': [{'in_request': 0}, {'in_request': 1}]}
-                    for number, each in enumerate(accepting, 1)]}).encode())
+                connection.sendall(text.encode())
 
         thread = threading.Thread(target=answer)
         thread.start()
@@ -130,6 +134,13 @@ class WorkersTest(testtools.TestCase):
             self.assertTrue(self.instance.loaded)
             self.master(*[True] * number, False)
             self.assertFalse(self.instance.loaded)
+
+    def test_strange_answers(self) -> None:
+        for text in ('', '{}', '[]', '{"workers": [1]}', '[' * 100000):
+            self.say(text)
+            error = self.assertRaises(exceptions.InstanceError,
+                                      self.instance.workers)
+            self.assertIn('answers strangely', str(error))
 
     def test_no_instance(self) -> None:
         """One that has no worker beside the private one is none of ours."""
