@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import os
 from typing import Any
 
 from oslo_config import cfg
@@ -11,6 +13,8 @@ from easystack_image.conf import stores
 from easystack_image.ota.hooks import base
 
 _LOCAL = 'local'
+#: The file of the paste pipeline, where no other is named.
+_PASTE = 'glance-api-paste.ini'
 #: Where Glance keeps what is uploaded until it is imported.
 _STAGING, _DIRECTORY = 'os_glance_staging_store', 'filesystem_store_datadir'
 
@@ -31,11 +35,24 @@ class Configuration:
             # Glance has it with more options, which no hook needs.
             conf.register_opt(cfg.StrOpt(_DIRECTORY), group=_STAGING)
             self.staging: str | None = conf[_STAGING][_DIRECTORY]
+            #: Who owns one of these says what code runs: the files and where
+            #: they are.
+            self.deciding = list(_deciding(conf, context))
             #: The stores whose copies we look after, and their options.
             self.local = list(_local(conf))
         except (cfg.Error, OSError, UnicodeError) as error:
             raise exceptions.HookFailed(
                 f'the configuration cannot be read: {error}') from None
+
+
+def _deciding(conf: cfg.ConfigOpts, context: base.Context) -> Iterator[str]:
+    conf.register_opt(cfg.StrOpt('config_file', default=_PASTE),
+                      group='paste_deploy')
+    for path in (*context.config_files, *context.config_dirs,
+                 conf.find_file(conf.paste_deploy.config_file)):
+        if path:
+            yield path
+            yield os.path.dirname(os.path.abspath(path))
 
 
 def _local(conf: cfg.ConfigOpts) -> list[tuple[str, dict[str, Any]]]:

@@ -55,7 +55,8 @@ def of(context: base.Context) -> Owner | None:
     """Return the user whom the images belong to; None if that is ours.
 
     That is the owner of the devices, or without any, of Glance's staging
-    directory.
+    directory, or else of Glance's configuration: it names code, and who may
+    write to it must not become root by that.
 
     :raises easystack_image.exceptions.HookFailed: if Glance's configuration
         cannot be read
@@ -67,7 +68,8 @@ def of(context: base.Context) -> Owner | None:
     for paths, patience in (
             *((options['devices'] or (), options['io_timeout'])
               for _, options in configuration.local),
-            (filter(None, [configuration.staging]), _PATIENCE)):
+            (filter(None, [configuration.staging]), _PATIENCE),
+            (configuration.deciding, _PATIENCE)):
         found = _first(paths, patience)
         if found is not None:
             return _owner(found.st_uid, found.st_gid)

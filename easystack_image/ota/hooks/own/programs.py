@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 import re
 import subprocess
@@ -35,18 +36,37 @@ def run(context: base.Context, name: str, *arguments: str,
         Glance's configuration cannot be read
     """
     path = Path(directory or slot(context)) / 'bin' / name
+    done = _run(context, [str(path)], arguments)
+    sys.stderr.write(done.stdout + done.stderr)
+    return done
+
+
+def run_module(context: base.Context, name: str, *arguments: str,
+               ) -> subprocess.CompletedProcess[str]:
+    """Run a module with the Python of this process, as :func:`run` does.
+
+    What it prints on stdout is for the caller alone.
+
+    :param name: of the module
+    :raises easystack_image.exceptions.HookFailed: see :func:`run`
+    """
+    done = _run(context, [sys.executable, '-I', '-m', name], arguments)
+    sys.stderr.write(done.stderr)
+    return done
+
+
+def _run(context: base.Context, command: Sequence[str],
+         arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     user = owner.of(context)
     try:
-        done = subprocess.run(  # noqa: S603  # of the release, and no shell
-            [path, *_configuration(context), *arguments],
+        return subprocess.run(  # noqa: S603  # of the release, and no shell
+            [*command, *_configuration(context), *arguments],
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
             errors='replace', **(user.options() if user else {}))
     except OSError as error:
         whom = f' by user {user.name or user.user}' if user else ''
         raise exceptions.HookFailed(
-            f'{path} cannot be run{whom}: {error.strerror}') from None
-    sys.stderr.write(done.stdout + done.stderr)
-    return done
+            f'{command[0]} cannot be run{whom}: {error.strerror}') from None
 
 
 def _configuration(context: base.Context) -> list[str]:

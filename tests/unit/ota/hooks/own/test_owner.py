@@ -85,7 +85,28 @@ class OwnerTest(OwnerCase):
         self.be_root()
         for path in (*self.devices, self.staging):
             path.rmdir()
-        self.assertIsNone(self.of())
+        # Whoever runs the tests has the configuration.
+        found = self.of()
+        self.assertEqual(os.getuid() or None, found and found.user)
+
+    def test_configuration_of_somebody_else(self) -> None:
+        """What it names is not run by root."""
+        self.be_root()
+        paste = self.place / 'paste.ini'
+        paste.touch()
+        with open(self.config, 'a') as file:
+            file.write(f'[paste_deploy]\nconfig_file = {paste}\n')
+        for path in (paste, self.config, self.place):
+            others.give(path)
+            for each in self.devices:
+                # Owned by root, as those that are not mounted.
+                if os.getuid() == 0:
+                    os.chown(each, 0, 0)
+            found = self.of()
+            assert found is not None
+            self.assertEqual(others.USER, found.user)
+            if os.getuid() == 0:
+                os.chown(path, 0, 0)
 
     def test_hanging(self) -> None:
         """A device that hangs is not waited for: the next one answers."""
