@@ -22,6 +22,7 @@ from easystack_image.ota.journal.records import Step
 from easystack_image.ota.journal.records import Upgrade
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.upgrade import machine
+from easystack_image.ota.upgrade import nodes
 from easystack_image.ota.upgrade import tools as tools_module
 from easystack_image.ota.upgrade import work as works
 
@@ -81,6 +82,7 @@ def begin(tools: tools_module.Tools, order: Order,
                 chosen[0].version == unfinished.target)):
             raise _did_not_end(unfinished)
         if chosen is None:
+            nodes.catch_up(tools, writer.upgrades)
             return None
         release, path = chosen
         if unfinished:

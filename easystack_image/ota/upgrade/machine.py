@@ -227,13 +227,17 @@ def resume(tools: tools_module.Tools,
            forced: Sequence[str] = (), told: bool = True) -> Result | None:
     """Go on with what did not end; None if there is nothing.
 
+    Then others hear at least what this node stays with.
+
     :param told: False to leave alone what stopped where it was told to
     :param forced: hooks whose failure the operator overrides from now on
     :raises easystack_image.exceptions.OtaError: see :meth:`Machine.run`
     """
     with tools.writer() as writer:
-        if writer.unfinished is None or (
-                not told and _stopped(writer.unfinished)):
+        if writer.unfinished is None:
+            nodes.catch_up(tools, writer.upgrades)
+            return None
+        if not told and _stopped(writer.unfinished):
             return None
         works.refuse_foreign(tools.slots, writer.unfinished)
         return Machine(works.Work(tools, writer, writer.unfinished,

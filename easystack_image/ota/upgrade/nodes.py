@@ -7,6 +7,7 @@ none does.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import json
 from pathlib import Path
@@ -20,11 +21,14 @@ from easystack_image.ota.hooks import calls
 from easystack_image.ota.hooks import leashed
 from easystack_image.ota.hooks import listing
 from easystack_image.ota.journal.records import Kind
+from easystack_image.ota.journal.records import Outcome
+from easystack_image.ota.journal.records import Upgrade
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.serving import standing as standings
 from easystack_image.ota.slots import slots as slots_module
 from easystack_image.ota.upgrade import node_lock
 from easystack_image.ota.upgrade import peers
+from easystack_image.ota.upgrade import tools as tools_module
 from easystack_image.ota.upgrade import work as works
 
 #: Seconds between two looks at other nodes.
@@ -145,7 +149,26 @@ def settle(work: works.Work, version: str) -> None:
 
     :raises NotNow: if it cannot be kept
     """
-    _keep(work, settled=version)
+    _keep(work.settings, settled=version)
+
+
+def catch_up(tools: tools_module.Tools, upgrades: Sequence[Upgrade]) -> None:
+    """Tell others of the release in use, if its upgrade has ended.
+
+    It may have ended when an updater told nobody who has no other nodes, or
+    when that could not be written.
+
+    :param upgrades: all in the journal, none of which is under way
+    :raises NotNow: if it cannot be kept
+    """
+    if not upgrades:
+        return
+    last = upgrades[-1]
+    stays = (last.target if last.outcome is Outcome.COMMITTED
+             else last.origin)
+    if stays and stays == tools.slots.current_version() and (
+            _keep(tools.settings, settled=stays)):
+        tools.say(f'other nodes are told that this one stays with {stays}')
 
 
 def has_settled(work: works.Work) -> bool:
@@ -153,7 +176,7 @@ def has_settled(work: works.Work) -> bool:
 
     :raises NotNow: if it cannot be read
     """
-    return _read(work).settled == work.upgrade.target
+    return _read(work.settings).settled == work.upgrade.target
 
 
 def contracted(work: works.Work) -> None:
@@ -161,11 +184,11 @@ def contracted(work: works.Work) -> None:
 
     :raises NotNow: if it cannot be kept
     """
-    _keep(work, contracted=work.target.release.number)
+    _keep(work.settings, contracted=work.target.release.number)
 
 
-def _read(work: works.Work) -> standings.Standing:
-    directory = Path(work.settings.slots_directory)
+def _read(settings: settings_module.Settings) -> standings.Standing:
+    directory = Path(settings.slots_directory)
     try:
         return standings.read(directory)
     except (OSError, ValueError) as error:
@@ -175,18 +198,20 @@ def _read(work: works.Work) -> standings.Standing:
             'contracted the database') from None
 
 
-def _keep(work: works.Work, **changes: Any) -> None:
-    found = _read(work)
-    if found == standings.Standing() and not peers.others(work.settings):
-        # Nobody asks.
-        return
+def _keep(settings: settings_module.Settings, **changes: Any) -> bool:
+    """Keep what others go by, even if there are none yet; tell if it is new.
+
+    :raises NotNow: if it cannot be kept
+    """
+    found = _read(settings)
     changed = dataclasses.replace(found, **changes)
     if changed == found:
-        return
-    directory = Path(work.settings.slots_directory)
+        return False
+    directory = Path(settings.slots_directory)
     try:
         standings.write(directory, changed)
     except OSError as error:
         raise exceptions.NotNow(
             f'{directory / standings.NAME}, which other nodes go by, cannot '
             f'be written: {error}. Go on when it can') from None
+    return True

@@ -367,6 +367,50 @@ class ContractTest(NodesCase):
         self.assertEqual({NEW}, self.first.world.serving())
 
 
+class JoinTest(NodesCase):
+    """A second node comes to one that was upgraded alone."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.alone = {**self.first.options}
+        del self.alone['nodes'], self.alone['coordination_url']
+        self.joined, self.first.options = self.first.options, self.alone
+        self.last.options['node_timeout'] = 0.0
+
+    def test_settled_alone(self) -> None:
+        self.first.begin(NEW)
+        self.first.options = self.joined
+        self.assertIs(Outcome.COMMITTED, self.last.begin(NEW).outcome)
+
+    def test_nobody_was_told(self) -> None:
+        """By an updater of before, for instance."""
+        self.first.begin(NEW)
+        self.first.options = self.joined
+        for again in (self.first.resume, self.order_again):
+            (self.first.world.root / 'opt' / standing.NAME).unlink()
+            self.assertIn('has not ended', str(self.assertRaises(
+                exceptions.NotOurTurn, self.last.begin, NEW)))
+            self.last.roll_back()
+            self.assertIsNone(again())
+        self.assertIs(Outcome.COMMITTED, self.last.begin(NEW).outcome)
+
+    def order_again(self) -> machine.Result | None:
+        """Order what is installed already."""
+        return beginning.begin(
+            self.first.world.tools(**self.first.options),
+            beginning.Order(Kind.UPGRADE, NEW), lambda done, size: None)
+
+    def test_not_what_others_put_there(self) -> None:
+        """What is in use is not what the journal has."""
+        self.first.begin(NEW)
+        (self.first.world.root / 'opt' / standing.NAME).unlink()
+        slots = self.first.world.tools().slots
+        slots.select(slots.get(OLD))
+        self.assertIsNone(self.first.resume())
+        self.assertEqual(standing.Standing(), standing.read(
+            self.first.world.root / 'opt'))
+
+
 class TurnTest(NodesCase):
 
     def wait_for_turn(self) -> threading.Thread:
