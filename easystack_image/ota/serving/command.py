@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import logging
 from pathlib import Path
 
 from easystack_image import exceptions
 from easystack_image.ota.serving import deployer
 from easystack_image.ota.serving import layout
+
+LOG = logging.getLogger(__name__)
 
 #: Names of uWSGI's program: the wheel ``pyuwsgi`` has the first.
 _PROGRAMS = ('pyuwsgi', 'uwsgi')
@@ -21,6 +24,9 @@ _ALLOWED = Path('/proc/sys/net/core/somaxconn')
 _BACKLOG_ANYWHERE = 128
 #: Variables that would have the slot's Python import from elsewhere.
 LEFT_OUT = ('VIRTUAL_ENV', 'PYTHONPATH', 'PYTHONHOME')
+#: uWSGI makes an option of each variable with such a name, which nobody has
+#: looked at.
+OPTIONS = 'UWSGI_'
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -129,10 +135,16 @@ def environment(place: layout.Place, service: Service,
     :param fd: the descriptor of the shared socket, which its workers hand to
         a new holder
     :param inherited: that of whoever starts it; what systemd says of sockets
-        is left out, or uWSGI would act on it by itself
+        is left out, or uWSGI would act on it by itself, and so are options
+        of uWSGI
     """
+    for name in inherited:
+        if name.startswith(OPTIONS):
+            LOG.warning('%s of the environment is left out: options of uWSGI '
+                        'stand in uwsgi_file', name)
     kept = {name: value for name, value in inherited.items()
-            if not name.startswith('LISTEN_') and name not in LEFT_OUT}
+            if not name.startswith(('LISTEN_', OPTIONS))
+            and name not in LEFT_OUT}
     return kept | variables(place, service) | {
         layout.LISTENER_VARIABLE: str(fd)}
 

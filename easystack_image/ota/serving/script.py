@@ -27,6 +27,11 @@ if [ "$LISTEN_FDS" != 1 ]; then
     exit 1
 fi
 unset LISTEN_FDS LISTEN_PID LISTEN_FDNAMES {removed}
+for name in $(env | sed -En 's/^({options}[A-Za-z0-9_]*)=.*/\\1/p'); do
+    echo "$name of the environment is left out: options of uWSGI stand in" \\
+        "uwsgi_file" >&2
+    unset "$name"
+done
 {exports}
 # Of a process that was killed.
 rm -f {stale}
@@ -44,7 +49,7 @@ def text(slot: Path, place: layout.Place, service: command.Service) -> str:
     stale = [str(path) for path in (place.fifo, place.stats, place.private)]
     return _TEXT.format(
         stale=shlex.join(stale),
-        mark=_MARK, slot=json.dumps(str(slot)),
+        options=command.OPTIONS, mark=_MARK, slot=json.dumps(str(slot)),
         removed=' '.join(command.LEFT_OUT), exports='\n'.join(exports),
         words=shlex.join(command.arguments(slot, place, service)))
 

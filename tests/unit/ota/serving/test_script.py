@@ -60,6 +60,18 @@ class ScriptTest(testtools.TestCase):
         self.assertEqual(['gate'], [
             path.name for path in self.place.path.iterdir()])
 
+    def test_options_of_uwsgi(self) -> None:
+        """They would get past the check of the deployer's file."""
+        done = self.run_script(LISTEN_FDS='1', UWSGI_HARAKIRI='60',
+                               UWSGI_IDLE='1', UWSGI='x', MY_UWSGI_='y')
+        self.assertEqual(0, done.returncode)
+        self.assertEqual(['UWSGI_HARAKIRI', 'UWSGI_IDLE'], sorted(
+            line.split()[0] for line in done.stderr.splitlines()))
+        self.assertNotIn('UWSGI_HARAKIRI=', done.stdout)
+        self.assertNotIn('UWSGI_IDLE=', done.stdout)
+        self.assertIn('\nUWSGI=x\n', done.stdout)
+        self.assertIn('\nMY_UWSGI_=y\n', done.stdout)
+
     def test_one_socket(self) -> None:
         for count in ({}, {'LISTEN_FDS': '0'}, {'LISTEN_FDS': '2'}):
             done = self.run_script(**count)
