@@ -42,6 +42,7 @@ from easystack_image.ota import home
 from easystack_image.ota.serving import command
 from easystack_image.ota.serving import keeper
 from easystack_image.ota.serving import listening
+from easystack_image.ota.serving import logs
 from easystack_image.ota.serving import records
 
 LOG = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Holder:
         self._closing: listening.Closing | None = None
         with contextlib.ExitStack() as stack:
             self._lock(stack)
-            for name in (keeper.INSTANCES, keeper.LOGS, records.RECORDS):
+            for name in (keeper.INSTANCES, logs.LOGS, records.RECORDS):
                 (run / name).mkdir(mode=0o700, exist_ok=True)
             self._listener = stack.enter_context(listening.obtain(
                 host, port, run / keeper.INSTANCES))

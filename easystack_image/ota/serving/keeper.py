@@ -23,13 +23,13 @@ from easystack_image import exceptions
 from easystack_image.ota.serving import command
 from easystack_image.ota.serving import instance as instance_module
 from easystack_image.ota.serving import layout
+from easystack_image.ota.serving import logs
 from easystack_image.ota.serving import processes
 from easystack_image.ota.serving import records
 
 LOG = logging.getLogger(__name__)
 
 INSTANCES = 'i'
-LOGS = 'logs'
 #: Seconds before an instance that ended is started again, at first and at
 #: most: a release that cannot be loaded must not keep the processors busy.
 _SOON, _LATE = 0.1, 10.0
@@ -87,6 +87,7 @@ class Keeper:
         self._listener = listener
         self._service = service
         self._records = records.Records(run / records.RECORDS)
+        self._logs = logs.Logs(run / logs.LOGS)
         self._children: dict[str, _Child] = {}
         #: Whether nothing is started again any more.
         self.ending = False
@@ -186,13 +187,14 @@ class Keeper:
                     child.told = True
 
     def watch(self) -> None:
-        """Start again what ended though nobody said so.
+        """Start again what ended though nobody said so; bound the logs.
 
         :raises OSError: if that cannot be written down
         """
         now = time.monotonic()
         for child in list(self._children.values()):
             if child.runs:
+                self._logs.bound(child.name)
                 continue
             if self.ending or not child.record.wanted or (
                     self._place(child.name).leaving.exists()):
@@ -230,8 +232,7 @@ class Keeper:
             # Of a process that was killed.
             path.unlink(missing_ok=True)
         self._set(child, process=None, starts=child.record.starts + 1)
-        log = self._run / LOGS / f'{child.name}.log'
-        with (open(log, 'ab', opener=_privately) as output,
+        with (self._logs.open(child.name) as output,
               self._records.new_lock(child.name) as lock):
             LOG.info('Starting instance %s from %s', child.name,
                      child.record.slot)
@@ -269,8 +270,9 @@ class Keeper:
     def _clear(self, name: str) -> None:
         """Remove what there is of an instance that is over."""
         shutil.rmtree(self._place(name).path, ignore_errors=True)
-        # Last: it says that there may be something to remove.
+        # After that: it says that there may be something to remove.
         self._records.remove(name)
+        self._logs.ended(name, self._children)
 
     def _bury(self, child: _Child, now: float) -> None:
         """Say what happened, and when it is started again."""
@@ -293,7 +295,3 @@ class Keeper:
             child.again_at = now + child.delay
             return
         child.started_at = now
-
-
-def _privately(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

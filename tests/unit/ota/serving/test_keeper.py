@@ -23,6 +23,7 @@ from easystack_image import exceptions
 from easystack_image.ota.serving import command
 from easystack_image.ota.serving import keeper
 from easystack_image.ota.serving import layout
+from easystack_image.ota.serving import logs
 from easystack_image.ota.serving import processes
 from easystack_image.ota.serving import records
 from tests.functional import processes as programs
@@ -41,7 +42,7 @@ class KeeperCase(testtools.TestCase):
         self.useFixture(fixtures.FakeLogger())
         self.root = Path(self.useFixture(fixtures.TempDir()).path).resolve()
         self.run_directory = self.root / 'run'
-        for name in (keeper.INSTANCES, keeper.LOGS, records.RECORDS):
+        for name in (keeper.INSTANCES, logs.LOGS, records.RECORDS):
             (self.run_directory / name).mkdir(parents=True)
         self.slot = self.root / 'slot'
         (self.slot / 'bin').mkdir(parents=True)
@@ -212,6 +213,28 @@ class AdoptionTest(KeeperCase):
         kept.stop('a')
         found = processes.identify(other.pid)
         self.assertTrue(found and found.lives)
+
+    def test_logs(self) -> None:
+        """They do not grow, nor pile up, whoever started the instances."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.serving.logs.LIMIT', 10))
+        directory = self.run_directory / logs.LOGS
+        (self.slot / 'bin' / 'uwsgi').write_text(
+            '#!/bin/sh\necho a word or two\nexec sleep 60\n')
+        self.die(self.start)
+        kept = self.make()
+
+        def begun_anew() -> bool:
+            kept.watch()
+            return (directory / 'a.log.old').exists()
+
+        programs.poll(begun_anew, 'the next log')
+        self.assertEqual(0, (directory / 'a.log').stat().st_size)
+        for number in range(5):
+            kept.start(f'b{number}', self.slot)
+            kept.stop(f'b{number}')
+        self.assertEqual(1 + logs.ENDED, len(list(directory.glob('*.log'))))
+        self.assertTrue((directory / 'a.log').exists())
 
     def test_orphans(self) -> None:
         """A master that is dead, and a worker that is not yet."""
