@@ -205,6 +205,8 @@ class Machine:
         """
         work = self._work
         if not nodes.has_settled(work) or work.origin is None:
+            # It may have been killed when it was about to contract.
+            nodes.recant(work)
             return
         if self._lock is None:
             self._lock = self._held.enter_context(

@@ -22,6 +22,7 @@ from easystack_image.ota.hooks import leashed
 from easystack_image.ota.hooks import listing
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
+from easystack_image.ota.journal.records import Step
 from easystack_image.ota.journal.records import Upgrade
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.serving import standing as standings
@@ -33,6 +34,8 @@ from easystack_image.ota.upgrade import work as works
 
 #: Seconds between two looks at other nodes.
 _PACE = 1.0
+#: What the journal has of a commit that others may have gone by.
+_SETTLED = 'settled'
 #: What asks the database, with the Python of a slot, and its time in seconds.
 _ASK, _CHECK = 'easystack_image.ota.hooks.own.contracted', 120.0
 
@@ -76,13 +79,21 @@ def begin_return(work: works.Work, slot: slots_module.Slot,
                  release: declarations.Declaration) -> None:
     """Leave a release that this node had settled on, or is about to.
 
+    Others are told first, and asked then; whoever contracts does so, too.  So
+    one of both notices the other, even if no lock keeps them apart.
+
     :param slot: of what is left
     :param release: to which it goes back
     :raises RefusedRelease: if it cannot use the database any more
     :raises NotNow: if nobody knows that
     """
-    refuse_contracted(work.settings, slot, release)
+    before = _read(work.settings).settled
     settle(work, '')
+    try:
+        refuse_contracted(work.settings, slot, release)
+    except exceptions.OtaError:
+        settle(work, before)
+        raise
 
 
 def refuse_contracted(settings: settings_module.Settings,
@@ -144,6 +155,15 @@ def _needs_nothing(settings: settings_module.Settings,
     return ended.code == 0
 
 
+def settle_for_good(work: works.Work) -> None:
+    """Tell others that this node stays with the new release.
+
+    :raises NotNow: if it cannot be kept
+    """
+    work.writer.begin(Step.COMMIT, **{_SETTLED: True})
+    settle(work, work.upgrade.target)
+
+
 def settle(work: works.Work, version: str) -> None:
     """Tell others that this node stays with a release; '' for none.
 
@@ -174,9 +194,13 @@ def catch_up(tools: tools_module.Tools, upgrades: Sequence[Upgrade]) -> None:
 def has_settled(work: works.Work) -> bool:
     """Whether others were told that this node stays with the new release.
 
+    Whoever was killed on the way back may have told them otherwise since, and
+    they may have contracted the database before: that is in the journal.
+
     :raises NotNow: if it cannot be read
     """
-    return _read(work.settings).settled == work.upgrade.target
+    return bool(work.upgrade.details(Step.COMMIT).get(_SETTLED)) or (
+        _read(work.settings).settled == work.upgrade.target)
 
 
 def contracted(work: works.Work) -> None:
@@ -185,6 +209,23 @@ def contracted(work: works.Work) -> None:
     :raises NotNow: if it cannot be kept
     """
     _keep(work.settings, contracted=work.target.release.number)
+
+
+def recant(work: works.Work) -> None:
+    """Tell others that nothing was done to the database, if they think so.
+
+    What the origin of this upgrade does not need may be gone, for all that is
+    known.  A rollback is not held up if this cannot be kept: it bars others
+    from theirs.
+    """
+    if work.upgrade.event(Step.CONTRACT) is None:
+        return
+    try:
+        number = work.origin.release.number if work.origin else 0
+        if _read(work.settings).contracted == work.target.release.number:
+            _keep(work.settings, contracted=number)
+    except (exceptions.NotNow, exceptions.SlotError) as error:
+        work.say(str(error))
 
 
 def _read(settings: settings_module.Settings) -> standings.Standing:

@@ -51,10 +51,27 @@ def contract(work: works.Work) -> dict[str, Any]:
         # That may have taken long.
         work.check_turn()
         _wait(work, lambda: nodes.behind(work))
+        _announce(work)
         work.writer.begin(Step.CONTRACT, irrevocable=True)
-    # Before anything is done to it, and again if that was cut short.
+    # Whatever became of the file, if something is half done already.
     nodes.contracted(work)
     return {'contracted': True}
+
+
+def _announce(work: works.Work) -> None:
+    """Tell others that they cannot go back any more, and see that none does.
+
+    Whoever does has told so before it asked, or hears now that it is too
+    late: the lock that should keep both apart may be lost, or there is none.
+
+    :raises NotNow: if one does, for too long
+    """
+    nodes.contracted(work)
+    try:
+        _wait(work, lambda: nodes.behind(work))
+    except exceptions.OtaError:
+        nodes.recant(work)
+        raise
 
 
 def wait_for_old(work: works.Work, but: Collection[str] = ()) -> None:

@@ -135,7 +135,7 @@ def commit(work: works.Work) -> dict[str, Any]:
     if declarations.Phase.CONTRACT in work.phases:
         # From then on the last node may contract the database.
         database.wait_for_old(work)
-    nodes.settle(work, work.upgrade.target)
+    nodes.settle_for_good(work)
     return {'floor': floor}
 
 

@@ -8,7 +8,8 @@ was asked.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+import contextlib
 import http.server
 import json
 from pathlib import Path
@@ -32,8 +33,10 @@ from easystack_image.ota.serving import standing
 from easystack_image.ota.upgrade import beginning
 from easystack_image.ota.upgrade import canary
 from easystack_image.ota.upgrade import machine
+from easystack_image.ota.upgrade import nodes
 from easystack_image.ota.upgrade import returning
 from easystack_image.ota.upgrade import watch
+from easystack_image.ota.upgrade import work as works
 from tests.unit.ota import base
 from tests.unit.ota.upgrade import world as worlds
 
@@ -305,10 +308,30 @@ class ContractTest(NodesCase):
         hook.unlink()
         self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
 
+    def test_the_updater_dies_when_it_asks_others(self) -> None:
+        """It told them that it goes back, but may not have to."""
+        hook = self.stop_in_commit()
+
+        def dying(*_: Any) -> None:
+            raise worlds.Killed
+
+        with fixtures.MonkeyPatch(
+                'easystack_image.ota.upgrade.nodes.refuse_contracted', dying):
+            self.assertRaises(worlds.Killed, self.first.roll_back)
+        self.assertRaises(exceptions.RefusedRelease, self.first.roll_back)
+        self.assertEqual({NEW}, self.first.world.serving())
+        hook.unlink()
+        self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
+        self.assertEqual(NEW, standing.read(
+            self.first.world.root / 'opt').settled)
+
     def test_superseded_when_others_went_by_it(self) -> None:
         """An operator who was refused to go back installs what mends it."""
         hook = self.stop_in_commit()
         self.assertRaises(exceptions.RefusedRelease, self.first.roll_back)
+        # Others may go by it as before.
+        self.assertEqual(NEW, standing.read(
+            self.first.world.root / 'opt').settled)
         hook.unlink()
         self.make_next(self.first)
         tools = self.first.world.tools(**self.first.options)
@@ -365,6 +388,71 @@ class ContractTest(NodesCase):
         error = self.assertRaises(exceptions.NotNow, self.first.roll_back)
         self.assertIn('db check', str(error))
         self.assertEqual({NEW}, self.first.world.serving())
+
+
+class BothTest(NodesCase):
+    """One goes back and one contracts, with no lock to keep them apart."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for node in self.nodes:
+            node.options['coordination_url'] = ''
+        self.first.begin(NEW)
+        self.last.begin(NEW, until=Step.SOAK)
+
+    @contextlib.contextmanager
+    def patched(self, name: str, function: Callable[..., Any],
+                ) -> Iterator[None]:
+        """Have something of the module behave otherwise for a while."""
+        with fixtures.MonkeyPatch(
+                f'easystack_image.ota.upgrade.nodes.{name}', function):
+            yield
+
+    def test_while_one_asks_the_database(self) -> None:
+        """Which takes minutes perhaps, and has been told before."""
+        asks = []
+
+        def ask(*_: Any) -> bool:
+            asks.append('the database')
+            # First, before anything is begun.
+            if len(asks) == 2:
+                self.assertRaises(exceptions.NotNow, self.last.resume)
+            return False
+
+        with self.patched('_needs_nothing', ask):
+            self.assertIs(Outcome.COMMITTED, self.first.roll_back().outcome)
+        self.assertEqual(2, len(asks))
+        self.assertNotIn('b contract', self.phases())
+        self.assertEqual({OLD}, self.first.world.serving())
+
+    def test_while_one_is_about_to_contract(self) -> None:
+        """It finds so, and may go back itself."""
+        announce = nodes.contracted
+
+        def late(work: works.Work) -> None:
+            self.first.roll_back()
+            announce(work)
+
+        with self.patched('contracted', late):
+            self.assertRaises(exceptions.NotNow, self.last.resume)
+        self.assertNotIn('b contract', self.phases())
+        self.assertEqual({OLD}, self.first.world.serving())
+        self.assertIs(Outcome.ROLLED_BACK, self.last.roll_back().outcome)
+
+    def test_one_dies_when_it_is_about_to_contract(self) -> None:
+        """Others may go back when it is back itself."""
+        announce = nodes.contracted
+
+        def dying(work: works.Work) -> None:
+            announce(work)
+            raise worlds.Killed
+
+        with self.patched('contracted', dying):
+            self.assertRaises(worlds.Killed, self.last.resume)
+        self.assertRaises(exceptions.RefusedRelease, self.first.roll_back)
+        self.assertIs(Outcome.ROLLED_BACK, self.last.roll_back().outcome)
+        self.assertIs(Outcome.COMMITTED, self.first.roll_back().outcome)
+        self.assertEqual({OLD}, self.first.world.serving())
 
 
 class JoinTest(NodesCase):
