@@ -23,6 +23,18 @@ PROCESSES, THREADS = 2, 8
 PATIENCE = 180.0
 
 
+class _Shared(server.MariaDB):
+    """The database of another node, which has been laid out."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self._site = site
+
+    def create(self) -> str:
+        """See the base class."""
+        return self._site.glance.connection
+
+
 class Site:
     """The configuration of Glance, its database and devices, and slots.
 
@@ -30,15 +42,19 @@ class Site:
     :param pipelines: the paste file; by default with a filter instead of
         Keystone
     :param options: more of Glance's configuration
+    :param beside: another node, which has the same images
     """
 
     def __init__(self, root: Path, pipelines: str | None = None,
-                 options: server.Options | None = None) -> None:
+                 options: server.Options | None = None,
+                 beside: Site | None = None) -> None:
         self.root = root
         self.port = processes.free_port()
         self.glance = server.Glance(
-            root, [server.block_store('copies', server.make_devices(root))],
-            options=options, database=server.MariaDB(),
+            root, beside.glance.stores if beside else [
+                server.block_store('copies', server.make_devices(root))],
+            options=options, database=_Shared(beside) if beside else (
+                server.MariaDB()),
             pipelines=releases.paste() if pipelines is None else pipelines,
             port=self.port)
         self.slots_directory = root / 'opt'
