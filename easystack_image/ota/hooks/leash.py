@@ -1,11 +1,14 @@
 """Runs a command for the updater, and ends it with all that it started.
 
-``python -I -S leash.py FD SECONDS WHETHER COMMAND...``
+``python -I -S leash.py FD SECONDS WHETHER LOCKS COMMAND...``
 
 The command is killed when its time is up, and when the updater dies, however
 it dies, unless WHETHER is ``finish``: then it goes on.  This process, and
 with it the lock that it inherited, lives as long as anything of the command,
-so that nothing is done twice at once when the upgrade is resumed.
+so that nothing is done twice at once when the upgrade is resumed.  What goes
+on without the updater would go on without this process as well, if somebody
+kills that: it gets the descriptors LOCKS, comma-separated, and finds them in
+its environment, to pass them on.
 FD is one end of a pair of sockets; the updater is gone when nobody has the
 other.  How it went is told there, in a line of JSON::
 
@@ -37,6 +40,8 @@ from typing import Any
 _PR_SET_CHILD_SUBREAPER = 36
 #: What WHETHER is for a command that goes on without the updater.
 FINISH = 'finish'
+#: The variable that names the descriptors of the locks.
+LOCKS = 'EASYSTACK_IMAGE_HOOK_LOCKS'
 #: Seconds to wait for killed processes before the updater is told all the
 #: same: a disk that hangs may keep them for long.
 _PATIENCE = 10.0
@@ -45,7 +50,7 @@ _PACE = 0.01
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; tell how it went."""
-    fd, timeout, whether, *command = argv
+    fd, timeout, whether, locks, *command = argv
     # What the command starts, and leaves, becomes a child of this process.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0,
                                             0)
@@ -53,7 +58,9 @@ def main(argv: Sequence[str]) -> int:
         os.set_inheritable(updater.fileno(), False)
         try:
             # The updater's user decided what is run.
-            process = subprocess.Popen(command, process_group=0)  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603
+                command, process_group=0, pass_fds=descriptors(locks),
+                env={**os.environ, LOCKS: locks} if locks else None)
         except OSError as error:
             _tell(updater, {'error': error.strerror})
             return 0
@@ -66,6 +73,11 @@ def main(argv: Sequence[str]) -> int:
             # As long as this process lives, so does its lock.
             _end_all(float('inf'))
     return 0
+
+
+def descriptors(locks: str) -> list[int]:
+    """Return the descriptors that LOCKS names."""
+    return [int(each) for each in locks.split(',') if each]
 
 
 def _watch(process: subprocess.Popen[bytes], updater: socket.socket,

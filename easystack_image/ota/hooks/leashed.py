@@ -54,7 +54,8 @@ def run(command: Sequence[str], timeout: float, *, stdin: str = '',
     :param timeout: seconds, after which it is killed
     :param stdin: what it reads
     :param environment: variables besides the few that all get
-    :param keep: descriptors that the leash holds as long as anything lives
+    :param keep: descriptors that the leash holds as long as anything lives,
+        and the command itself, if it goes on
     :param finish: whether it goes on if this process is killed
     :param pause: called again and again, with no time to sleep: raises what
         has to interrupt any waiting, and the command is killed then, unless
@@ -94,7 +95,8 @@ def _lead(command: Sequence[str], timeout: float, stdin: IO[bytes],
             process = subprocess.Popen(  # noqa: S603  # see leash
                 [sys.executable, '-I', '-S', str(Path(leash.__file__)),
                  str(theirs.fileno()), str(timeout),
-                 leash.FINISH if finish else 'end', *command],
+                 leash.FINISH if finish else 'end',
+                 ','.join(map(str, keep)) if finish else '', *command],
                 stdin=stdin, stdout=stdout, stderr=stderr, cwd='/',
                 env=dict(environment), start_new_session=True,
                 pass_fds=(theirs.fileno(), *keep))

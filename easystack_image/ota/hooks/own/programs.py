@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+import os
 from pathlib import Path
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base
+from easystack_image.ota.hooks import leash
 from easystack_image.ota.hooks.own import owner
 
 #: What oslo.log writes before each line of a traceback.
@@ -62,7 +64,10 @@ def _run(context: base.Context, command: Sequence[str],
         return subprocess.run(  # noqa: S603  # of the release, and no shell
             [*command, *_configuration(context), *arguments],
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            errors='replace', **(user.options() if user else {}))
+            errors='replace',
+            # As long as it works, the hook does.
+            pass_fds=leash.descriptors(os.environ.get(leash.LOCKS, '')),
+            **(user.options() if user else {}))
     except OSError as error:
         whom = f' by user {user.name or user.user}' if user else ''
         raise exceptions.HookFailed(

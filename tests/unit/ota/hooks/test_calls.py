@@ -193,6 +193,23 @@ class ClassesTest(base.HookCase):
         self.run_one(str(path), 'at-start')
         self.assertEqual('begun done begun done ', path.read_text())
 
+    def test_its_leash_is_killed(self) -> None:
+        """It is not done twice at once even then."""
+        path = self.root / 'log'
+        pid = os.fork()
+        if not pid:
+            try:
+                self.run_one(str(path), 'at-start')
+            finally:
+                os._exit(1)
+        processes.poll(path.exists, 'the hook')
+        leash, = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
+        for each in (pid, int(leash)):
+            os.kill(each, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        self.run_one(str(path), 'at-start')
+        self.assertEqual('begun done begun done ', path.read_text())
+
     def test_which_slot(self) -> None:
         """The target's if it is there, else the origin's, else none."""
         empty: list[hooks_base.Outcome] = self.run_hooks(slot=None)

@@ -11,6 +11,7 @@ from typing import Any
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image.ota.hooks import leash
 from easystack_image.ota.hooks.own import owner
 from easystack_image.ota.hooks.own import programs
 from tests.unit.ota import others
@@ -163,6 +164,16 @@ class ProgramTest(OwnerCase):
             self.assertEqual([str(others.GROUP)], groups)
             self.assertEqual(['0027', '/', '/', str(others.USER)],
                              [mask, home, place, name])
+
+    def test_lock(self) -> None:
+        """Of a hook that must not run twice at once."""
+        with open(self.place / 'lock', 'w') as file:
+            self.program.write_text(
+                f'#!/bin/sh\nreadlink /proc/$$/fd/{file.fileno()}\n')
+            self.assertEqual([], self.call(self.place))
+            self.useFixture(fixtures.EnvironmentVariable(
+                leash.LOCKS, str(file.fileno())))
+            self.assertEqual([file.name], self.call(self.place))
 
     def test_out_of_reach(self) -> None:
         self.program.chmod(0o600)
