@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+import signal
 import sys
 from typing import Any
 from urllib import parse
 
+import fixtures
 import pymysql
+from tooz import coordination
 
 from easystack_image import exceptions
 from easystack_image.ota import settings
+from easystack_image.ota.upgrade import lock_holder
 from easystack_image.ota.upgrade import node_lock
 from tests.functional import base
 from tests.functional import mariadb
@@ -73,6 +78,44 @@ class TestDatabaseLock(base.TestCase):
         with self.lock() as held:
             self.execute(f'KILL CONNECTION {self.owner()}')
             processes.poll(lost, 'the loss', timeout=30)
+
+    def held_here(self) -> Any:
+        """Return the lock, held by this process, which keeps quiet."""
+        coordinator = coordination.get_coordinator(self.url, b'here')
+        coordinator.start()
+        self.addCleanup(coordinator.stop)
+        lock = lock_holder._acquire(coordinator, 0.0)
+        self.addCleanup(lock._conn.close)
+        # It is not complained of that nobody let go.
+        self.addCleanup(setattr, lock, 'acquired', False)
+        lock_holder._limit(lock)
+        return lock
+
+    def test_how_long_a_node_may_keep_quiet(self) -> None:
+        with self.held_here()._conn.cursor() as cursor:
+            cursor.execute('SELECT @@SESSION.wait_timeout')
+            self.assertEqual((60,), cursor.fetchone())
+
+    def test_a_node_without_power(self) -> None:
+        """The server gives up what does not come from it any more."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.upgrade.lock_holder._SILENCE', 2))
+        self.held_here()
+        self.assertIsNotNone(self.owner())
+        processes.poll(lambda: self.owner() is None, 'the end of the lock')
+
+    def test_a_server_without_power(self) -> None:
+        """Nothing comes from it any more, and nothing says so."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.upgrade.lock_holder._ANSWER', 1.0))
+        lock = self.held_here()
+        server = int((self.server.root / 'pid').read_text())
+        os.kill(server, signal.SIGSTOP)
+        try:
+            self.assertRaises(pymysql.OperationalError, lock_holder._look,
+                              lock)
+        finally:
+            os.kill(server, signal.SIGCONT)
 
     def test_wrong_password(self) -> None:
         error = self.assertRaises(exceptions.NotNow, self.lock(

@@ -110,6 +110,14 @@ class LockTest(NodeLockCase):
         self.assertIn('cannot be coordinated', str(error))
         self.assertNotIn('hush-hush', str(error))
 
+    def test_password_that_is_not_quoted(self) -> None:
+        """An error has a piece of it: what seems to be the port."""
+        error = self.assertRaises(exceptions.NotNow, self.lock(
+            coordination_url='mysql://image:hush/hush@127.0.0.1/lock',
+        ).__enter__)
+        self.assertIn('%2F', str(error))
+        self.assertNotIn('hush', str(error))
+
     def test_unknown_driver(self) -> None:
         error = self.assertRaises(exceptions.NotNow, self.lock(
             coordination_url='magic://x/').__enter__)
