@@ -119,10 +119,9 @@ class Machine:
 
     def _forward(self) -> Result:
         for step in plans.of(self._work.upgrade):
-            if step is plans.locked_from(self._work.upgrade):
-                self._take_turn()
             if self._work.upgrade.event(step) is not Event.DONE:
-                self._work.check_turn()
+                if plans.needs_turn(self._work.upgrade, step):
+                    self._take_turn()
                 self._do(step)
             if step is self._until:
                 return result(self._work.upgrade)
@@ -131,12 +130,19 @@ class Machine:
         return result(self._work.upgrade)
 
     def _take_turn(self) -> None:
-        """Wait until no other node is upgraded, unless that was done."""
+        """Wait until no other node is upgraded, or see that none is still.
+
+        :raises easystack_image.exceptions.NotNow: if the lock was lost, or
+            does not come
+        """
         work = self._work
-        if self._lock is None:
-            self._lock = self._held.enter_context(nodes.lock(work))
-            work.check_turn = self._lock.check
-        if work.upgrade.kind is Kind.ROLLBACK and work.origin is not None:
+        if self._lock is not None:
+            work.check_turn()
+            return
+        self._lock = self._held.enter_context(nodes.lock(work))
+        work.check_turn = self._lock.check
+        if work.upgrade.kind is Kind.ROLLBACK and work.origin is not None and (
+                work.upgrade.event(Step.HAND_OVER) is not Event.DONE):
             nodes.begin_return(work, work.origin, work.target.release)
 
     def _do(self, step: Step) -> None:

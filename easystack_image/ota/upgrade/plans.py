@@ -24,6 +24,14 @@ def of(upgrade: Upgrade) -> tuple[Step, ...]:
     return _PLANS[upgrade.kind]
 
 
-def locked_from(upgrade: Upgrade) -> Step:
-    """Return the first step that other nodes may notice."""
-    return Step.START if upgrade.kind is Kind.ROLLBACK else Step.EXPAND
+def needs_turn(upgrade: Upgrade, step: Step) -> bool:
+    """Whether other nodes may notice a step, so that one is at it at a time.
+
+    Before the first of them there is nothing to be seen.  And whoever has
+    handed over watches the new release, whatever became of the lock: it is
+    known by what the node has settled on that it may go back yet.
+    """
+    steps = of(upgrade)
+    first = Step.START if upgrade.kind is Kind.ROLLBACK else Step.EXPAND
+    return steps.index(step) >= steps.index(first) and (
+        step not in (Step.DRAIN, Step.SOAK))

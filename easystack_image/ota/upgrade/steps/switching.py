@@ -37,6 +37,7 @@ def hand_over(work: works.Work) -> dict[str, Any]:
 
     :raises UpgradeFailed: if one of them does not come up
     :raises InstanceError: if the new one does not take requests
+    :raises NotNow: if the lock of the nodes was lost before it does
     """
     fleet = work.fleet
     # They may have died since, or the machine was started again.
@@ -49,6 +50,8 @@ def hand_over(work: works.Work) -> dict[str, Any]:
             fleet.bring_up(work.standby_name, work.origin.path)
             details['standby'] = work.standby_name
     with _aside(work, new):
+        # All that may have taken long.
+        work.check_turn()
         fleet.open(new)
     # What a reboot should start.
     if work.slots.current() != work.target:

@@ -33,6 +33,7 @@ from easystack_image.ota.serving import standing
 from easystack_image.ota.upgrade import beginning
 from easystack_image.ota.upgrade import canary
 from easystack_image.ota.upgrade import machine
+from easystack_image.ota.upgrade import node_lock
 from easystack_image.ota.upgrade import nodes
 from easystack_image.ota.upgrade import returning
 from easystack_image.ota.upgrade import watch
@@ -594,6 +595,43 @@ class TurnTest(NodesCase):
         thread.join()
         self.assertLess(time.monotonic() - began, 10)
         self.assertEqual({OLD}, self.last.world.serving())
+
+    def lost(self, when: Callable[[], bool]) -> fixtures.MonkeyPatch:
+        """Have the lock be lost at some time."""
+        def check(_: object) -> None:
+            if when():
+                raise exceptions.NotNow('the lock of the node was lost')
+
+        return fixtures.MonkeyPatch(
+            'easystack_image.ota.upgrade.node_lock.NodeLock.check', check)
+
+    def test_the_lock_is_lost_in_the_hand_over(self) -> None:
+        """What serves is watched all the same, and is not committed."""
+        with self.lost(lambda: self.first.event(Step.HAND_OVER)
+                       is Event.DONE):
+            self.assertRaises(exceptions.NotNow, self.first.begin, NEW)
+        self.assertIs(Event.DONE, self.first.event(Step.SOAK))
+        self.assertIsNone(self.first.event(Step.CONTRACT))
+        self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
+
+    def test_the_soak_does_not_wait_for_the_lock(self) -> None:
+        self.first.begin(NEW, until=Step.HAND_OVER)
+        self.first.options['node_timeout'] = 0.0
+        settings = self.last.world.tools(**self.last.options).settings
+        with node_lock.NodeLock(settings, Path(sys.prefix)):
+            self.assertRaises(exceptions.NotOurTurn, self.first.resume)
+        self.assertIs(Event.DONE, self.first.event(Step.SOAK))
+        self.assertIsNone(self.first.event(Step.CONTRACT))
+        self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
+
+    def test_the_lock_is_lost_aside(self) -> None:
+        """The new release does not serve then, and the sign is gone."""
+        self.first.options['aside'] = 0.1
+        instances = self.first.world.root / 'run/i'
+        with self.lost(lambda: aside.is_aside(instances)):
+            self.assertRaises(exceptions.NotNow, self.first.begin, NEW)
+        self.assertEqual({OLD}, self.first.world.serving())
+        self.assertFalse(aside.is_aside(instances))
 
     def test_aside_one_at_a_time(self) -> None:
         """A node that died while it stood aside has to be back first."""
