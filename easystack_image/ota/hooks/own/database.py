@@ -24,6 +24,11 @@ _AWAY = re.compile(r'OperationalError.*\((2002|2003|2006|2013|1927|1053),')
 _THERE = re.compile(r'\((1050|1060|1061),')
 _HALF_DONE = ('. An earlier run was cut short: remove what is there already '
               '(nothing uses it yet), and run it again')
+_LEFT = ('the database waits for the contraction of {release}, which is in '
+         'use: the last of nodes does it, so end the upgrade to {release} '
+         'there first. If that node is gone for good, and all others have '
+         'committed {release}, run "{slot}/bin/glance-manage db contract", '
+         'after which no node can go back')
 #: Seconds after which to ask it again.
 _SOON = 15.0
 _HOUR = 3600.0
@@ -47,6 +52,18 @@ def _manage(context: base.Context, what: str, *accept: int,
     raise exceptions.HookFailed(f'{_PROGRAM} db {what} failed: {said}{advice}')
 
 
+def _is_left(context: base.Context) -> bool:
+    """Whether the release in use waits for its own contraction already."""
+    if context.point != 'at-check' or context.origin_slot is None:
+        return False
+    try:
+        done = programs.run(context, _PROGRAM, 'db', 'check',
+                            directory=context.origin_slot)
+    except exceptions.HookFailed:
+        return False
+    return checks.LACKING.get(done.returncode) is Phase.CONTRACT
+
+
 class DatabaseCheck(base.Hook):
     """Compare the phases that a release declares with what is needed.
 
@@ -68,6 +85,9 @@ class DatabaseCheck(base.Hook):
                     + (', though phases are declared' if context.phases
                        and context.point == 'at-check' else ''))
         if needed not in context.phases:
+            if needed is Phase.CONTRACT and _is_left(context):
+                raise exceptions.HookFailed(_LEFT.format(
+                    release=context.origin, slot=context.origin_slot))
             declared = ', '.join(context.phases) or 'none'
             raise exceptions.HookFailed(
                 f'release {context.target} declares these phases of the '
