@@ -55,6 +55,13 @@ def _path(name: str, help: str) -> Callable[
 _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], object]] = {
     'path': _path('path', 'The new private key; only you may read it.'),
     'repository': _path('repository', 'The folder of the repository.'),
+    # The default is left to the option of the same name before the command.
+    'trusted': lambda parser: parser.add_argument(
+        '--trusted-root', default=argparse.SUPPRESS, metavar='FILE',
+        help='The first root.json of the repository, got by a way that can '
+             'be trusted: what is published must follow from it (default: '
+             f'{repositories.TRUSTED} in the folder; without that, the first '
+             'one that is published).'),
     'folder': _path('folder', 'With release.toml, requirements.lock, wheels '
                               'and config.'),
     'archive': _path('archive', 'What "release build" made.'),
@@ -128,7 +135,9 @@ def _now() -> datetime.datetime:
 
 
 def _repository(arguments: argparse.Namespace) -> repositories.Repository:
-    return repositories.Repository(arguments.repository)
+    root = arguments.trusted_root
+    return repositories.Repository(arguments.repository,
+                                   None if root is None else Path(root))
 
 
 def _check_clock(arguments: argparse.Namespace) -> None:
@@ -207,6 +216,12 @@ def run_renew(arguments: argparse.Namespace) -> int:
 
 def run_review(arguments: argparse.Namespace) -> int:
     """Say what drafts change."""
+    repository = _repository(arguments)
+    if repository.trusted is None and repository.published(
+            repositories.ROOT) is not None:
+        output.say('no root to be trusted was given: that what is published '
+                   'is genuine is only what it says itself; --trusted-root '
+                   'makes sure')
     for role in _repository(arguments).drafts():
         for change in review.changes(_repository(arguments), role):
             output.say(f'{role} {change}')
@@ -279,26 +294,29 @@ _COMMANDS: dict[str, tuple[Function, str, tuple[str, ...]]] = {
     'build': (run_build, 'Build the archive of a release.',
               ('folder', 'output')),
     'add': (run_add, 'Offer a release in a channel, to be signed.',
-            ('repository', 'archive', 'channel', 'accept')),
+            ('repository', 'trusted', 'archive', 'channel', 'accept')),
     'revoke': (run_revoke, 'Have nobody install releases any more, to be '
                            'signed.',
-               ('repository', 'numbers', 'channel', 'reason', 'force',
-                'accept')),
+               ('repository', 'trusted', 'numbers', 'channel', 'reason',
+                'force', 'accept')),
     'floor': (run_floor, 'Have nobody install releases below a number any '
                          'more, to be signed.',
-              ('repository', 'number', 'channel', 'force', 'accept')),
+              ('repository', 'trusted', 'number', 'channel', 'force',
+               'accept')),
     'rotate': (run_rotate, 'Give roles other keys, to be signed.',
-               ('repository', 'role')),
+               ('repository', 'trusted', 'role')),
     'renew': (run_renew, 'Sign roles once more, to hold for longer.',
-              ('repository', 'roles')),
-    'review': (run_review, 'Say what is to be signed.', ('repository',)),
+              ('repository', 'trusted', 'roles')),
+    'review': (run_review, 'Say what is to be signed.',
+               ('repository', 'trusted')),
     'sign': (run_sign, 'Sign all that is to be signed and a key may.',
-             ('repository', 'key')),
+             ('repository', 'trusted', 'key')),
     'publish': (run_publish, 'Publish what was signed; with nothing to '
                              'publish, have snapshot and timestamp hold for '
-                             'longer.', ('repository', 'key', 'renew')),
+                             'longer.',
+                ('repository', 'trusted', 'key', 'renew')),
     'status': (run_status, 'Show who signed what, and how long it holds.',
-               ('repository', 'warn', 'format')),
+               ('repository', 'trusted', 'warn', 'format')),
     'rehearse': (run_rehearse, 'Rehearse it all, with keys and a repository '
                                'that are thrown away.', ('keep',)),
 }

@@ -113,11 +113,16 @@ def publish(repository: Repository, signers: Iterable[Signer],
     :raises easystack_image.exceptions.NotSigned: if signatures are lacking
     :raises easystack_image.exceptions.InvalidRelease: if a draft does not
         follow what is published
+    :raises easystack_image.exceptions.Untrusted: if somebody has changed what
+        is published
     """
+    repository = repository.resumed()
     _check(repository)
     changed = {role: repository.latest(role) for role in repository.drafts()}
     root = repository.latest(repositories.ROOT).signed
     version = _publish(repository, changed, root, signers, now)
+    if root.version == 1 and repositories.ROOT in changed:
+        repository.keep_root(changed[repositories.ROOT])
     repository.discard()
     return version
 
@@ -133,7 +138,10 @@ def renew(repository: Repository, signers: Iterable[Signer],
     :returns: the version of ``timestamp.json``
     :raises easystack_image.exceptions.NotSigned: if signatures are lacking
     :raises easystack_image.exceptions.InvalidRelease: if nothing is published
+    :raises easystack_image.exceptions.Untrusted: if somebody has changed what
+        is published
     """
+    repository = repository.resumed()
     root = repository.published(repositories.ROOT)
     if root is None or repository.published(
             repositories.TIMESTAMP) is None:

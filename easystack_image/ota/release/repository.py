@@ -7,10 +7,12 @@
     DIR/public/targets/     CHANNEL/SHA256.index.json, the list of a channel,
                             and CHANNEL/SHA256.easystack-image-VERSION.tar
     DIR/staged/             ROLE.json and targets/..., not yet published
+    DIR/trusted-root.json   the first root that was published from here
     DIR/expiry.json         for how many days each role's signatures hold
     DIR/lock                held by whoever changes anything
 
-``public`` is what a web server or a USB stick gets, as it is.  The roles are
+``public`` is what a web server or a USB stick gets, as it is; since others can
+write there, it is read by :mod:`published` only.  The roles are
 those of the TUF specification (https://theupdateframework.github.io); the
 role ``targets`` signs nothing itself but delegates the two channels, each to
 keys of its own.
@@ -27,7 +29,6 @@ from pathlib import Path
 import shutil
 from typing import Any
 
-from tuf.api import exceptions as tuf_errors
 from tuf.api.metadata import Metadata
 from tuf.api.metadata import Root
 from tuf.api.metadata import Snapshot
@@ -37,6 +38,7 @@ from tuf.api.metadata import Timestamp
 from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.ota.release import index as indexes
+from easystack_image.ota.release import published
 from easystack_image.ota.release import shape
 
 ROOT, TARGETS, SNAPSHOT, TIMESTAMP = (
@@ -46,20 +48,27 @@ OFFLINE = (ROOT, TARGETS, *indexes.CHANNELS)
 #: Signed whenever something is published.
 ONLINE = (SNAPSHOT, TIMESTAMP)
 ROLES = (*OFFLINE, *ONLINE)
+TRUSTED = 'trusted-root.json'
 #: Days.
 EXPIRY = {ROOT: 365, TARGETS: 365, 'stable': 180, 'candidate': 90,
           SNAPSHOT: 14, TIMESTAMP: 14}
-_LIMIT = 16 * 1024 * 1024
 
 
 class Repository:
     """Reads and writes the folder.
 
     :param root: the folder, ``DIR`` above
+    :param trusted: the first root, got by a way that can be trusted; None for
+        ``DIR/trusted-root.json``, if it is there
+    :param resuming: whether a root may be published already without all that
+        goes with it, as when publishing was cut short
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, trusted: Path | None = None,
+                 resuming: bool = False) -> None:
         self.root = root
+        self._trusted = trusted
+        self._resuming = resuming
         self.metadata = root / 'public' / 'metadata'
         self.targets = root / 'public' / 'targets'
         self.staged = root / 'staged'
@@ -79,26 +88,37 @@ class Repository:
         finally:
             os.close(fd)
 
-    def published(self, role: str) -> Metadata[Any] | None:
-        """Return what is published of a role, or None.
+    def resumed(self) -> Repository:
+        """Return the same, for whoever may have been cut short publishing.
 
-        :raises easystack_image.exceptions.InvalidRelease: if it cannot be
-            understood
+        People must not sign then: until all is published, keys count that the
+        new root has taken away.
         """
-        if role == ROOT:
-            number = max((int(path.name.partition('.')[0]) for path in
-                          self.metadata.glob('*.root.json')), default=0)
-            return _read(self.metadata / f'{number}.root.json')
-        timestamp = _read(self.metadata / 'timestamp.json')
-        if timestamp is None or role == TIMESTAMP:
-            return timestamp
-        version = timestamp.signed.snapshot_meta.version
-        snapshot = _read(self.metadata / f'{version}.snapshot.json')
-        if snapshot is None or role == SNAPSHOT:
-            return snapshot
-        known = snapshot.signed.meta.get(f'{role}.json')
-        return _read(self.metadata / f'{known.version}.{role}.json') if (
-            known) else None
+        return Repository(self.root, self._trusted, resuming=True)
+
+    @property
+    def trusted(self) -> Path | None:
+        """Where the root is that all others have to follow, if we have it."""
+        kept = self.root / TRUSTED
+        return self._trusted or (kept if kept.exists() else None)
+
+    def keep_root(self, root: Metadata[Any]) -> None:
+        """Keep the first root where no web server writes."""
+        self.write(self.root / TRUSTED, root.to_bytes())
+
+    def published(self, role: str) -> Metadata[Any] | None:
+        """Return what is published of a role, verified, or None.
+
+        It may have expired.
+
+        :raises easystack_image.exceptions.InvalidRelease: if something of
+            what is published cannot be understood
+        :raises easystack_image.exceptions.Untrusted: if something of it is
+            not signed as it must be, or lacking
+        """
+        return published.read(
+            self.metadata, self.trusted,
+            self.draft(ROOT) if self._resuming else None).get(role)
 
     def draft(self, role: str) -> Metadata[Any] | None:
         """Return what is staged of a role, or None.
@@ -201,14 +221,7 @@ def _directory(path: Path) -> Iterator[int]:
 def _read(path: Path) -> Metadata[Any] | None:
     try:
         with path.open('rb') as file:
-            data = file.read(_LIMIT)
+            data = file.read(published.LIMIT)
     except FileNotFoundError:
         return None
-    try:
-        return Metadata.from_bytes(data)
-    except tuf_errors.RepositoryError as error:
-        raise exceptions.InvalidRelease(
-            f'{path} cannot be understood: {error}') from None
-    except ValueError as error:
-        raise exceptions.InvalidRelease(
-            f'{path} cannot be understood: {error}') from None
+    return published.parse(data, str(path))

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 import datetime
+from pathlib import Path
 from typing import Any
 
 from tuf.api.metadata import Metadata
+from tuf.api.metadata import TargetFile
 
 from easystack_image import exceptions
 from easystack_image.ota.release import archive
@@ -84,7 +86,8 @@ def _check_releases(repository: Repository, draft: Metadata[Any],
                     old: indexes.Index) -> None:
     """Raise unless a channel offers what its index lists, and that only.
 
-    What is published like that was compared before.
+    What is published like that was compared before, but for its bytes: they
+    are where others can write.
     """
     new, known = _hashes(draft), _hashes(before)
     paths = {f'{index.channel}/{each.archive}': each
@@ -98,19 +101,34 @@ def _check_releases(repository: Repository, draft: Metadata[Any],
                 f'{index.channel} offers {path}, and does not list it')
         if new[path] != known.get(path) or paths[path] not in old.releases:
             _check_archive(repository, draft, path, paths[path])
+        else:
+            _check_bytes(repository, draft.signed.targets[path])
 
 
 def _check_archive(repository: Repository, draft: Metadata[Any], path: str,
                    release: declarations.Declaration) -> None:
     target = draft.signed.targets[path]
     place = channels.find(repository, target)
-    found = archive.describe(place)
-    if (found.sha256, found.size) != (
-            target.hashes['sha256'], target.length) or (
-            archive.inspect(place) != release):
+    if not _fits(place, target) or archive.inspect(place) != release:
         raise exceptions.InvalidRelease(
             f'{place} is not the release {release} that '
             f'{path.partition("/")[0]} lists')
+
+
+def _check_bytes(repository: Repository, target: TargetFile) -> None:
+    """Raise if an archive is there, and is another; it may be elsewhere."""
+    name = indexes.location(target.path, target.hashes['sha256'])
+    place = repository.targets / name
+    if place.exists() and not _fits(place, target):
+        raise exceptions.InvalidRelease(
+            f'{place} is not the archive that was published: somebody has '
+            'changed it')
+
+
+def _fits(place: Path, target: TargetFile) -> bool:
+    found = archive.describe(place)
+    return (found.sha256, found.size) == (target.hashes['sha256'],
+                                          target.length)
 
 
 def _differences(index: indexes.Index, old: indexes.Index) -> Iterator[str]:
