@@ -241,7 +241,7 @@ class Publisher:
 
     def _sign_and_publish(self) -> None:
         for name in ('anna', 'berta'):
-            ota('release', 'sign', self.repository, '--key',
+            ota('release', 'sign', self.repository, '--yes', '--key',
                 self._keys / name)
         ota('release', 'publish', self.repository, '--key',
             self._keys / 'online')

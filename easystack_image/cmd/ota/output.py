@@ -78,6 +78,19 @@ def say(text: str) -> None:
         sys.stderr.write(words)
 
 
+def can_ask() -> bool:
+    """Return whether an operator sees what is said, and can answer."""
+    return all(stream is not None and stream.isatty()
+               for stream in (sys.stdin, sys.stderr))
+
+
+def ask(question: str) -> bool:
+    """Ask an operator; return whether the answer was "yes", and no other."""
+    sys.stderr.write(f'{question} (yes/no) ')
+    sys.stderr.flush()
+    return sys.stdin.readline().strip() == 'yes'
+
+
 class _SystemLog(io.TextIOBase):
     """Writes to the system's log what was meant for an operator."""
 

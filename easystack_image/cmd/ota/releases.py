@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable
 import datetime
 from pathlib import Path
+import re
 import tempfile
 
 from easystack_image import exceptions
@@ -98,6 +99,8 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], object]] = {
     'key': lambda parser: parser.add_argument(
         '--key', type=Path, action='append', required=True, metavar='PATH',
         help='A private key; may be given again.'),
+    'consent': lambda parser: _add_consent(
+        parser.add_mutually_exclusive_group()),
     'renew': lambda parser: parser.add_argument(
         '--renew', action='store_true',
         help='Only have snapshot and timestamp hold for longer, and leave '
@@ -111,6 +114,26 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], object]] = {
         '--keep', type=Path, metavar='DIRECTORY',
         help='An empty directory to rehearse in, which stays.'),
 }
+
+
+def _add_consent(group: argparse._MutuallyExclusiveGroup) -> None:
+    group.add_argument(
+        '--expect', action='append', default=[], type=_expected,
+        metavar='ROLE=SHA256', help='Sign this draft, which "release review" '
+        'has shown, and no other; may be given again. Without it, somebody '
+        'at a terminal is asked.')
+    group.add_argument(
+        '--yes', action='store_true',
+        help='Sign whatever is there, and ask nobody: for scripts.')
+
+
+def _expected(text: str) -> tuple[str, str]:
+    role, _, fingerprint = text.partition('=')
+    if role not in repositories.OFFLINE or not re.fullmatch(
+            '[0-9a-f]{64}', fingerprint):
+        raise argparse.ArgumentTypeError(
+            f'{text!r} is not ROLE=SHA256, as "release review" prints it')
+    return role, fingerprint
 
 
 def _role(text: str) -> tuple[str, int, list[Path]]:
@@ -216,26 +239,60 @@ def run_renew(arguments: argparse.Namespace) -> int:
 
 def run_review(arguments: argparse.Namespace) -> int:
     """Say what drafts change."""
-    repository = _repository(arguments)
+    _review(_repository(arguments))
+    return 0
+
+
+def _review(repository: repositories.Repository) -> dict[str, str]:
+    """Say what drafts change; return the fingerprints of just these."""
     if repository.trusted is None and repository.published(
             repositories.ROOT) is not None:
         output.say('no root to be trusted was given: that what is published '
                    'is genuine is only what it says itself; --trusted-root '
                    'makes sure')
-    for role in _repository(arguments).drafts():
-        for change in review.changes(_repository(arguments), role):
+    found = {}
+    for role in repository.drafts():
+        draft = repository.latest(role)
+        for change in review.changes(repository, role, draft):
             output.say(f'{role} {change}')
-    return 0
+        found[role] = repositories.fingerprint(draft)
+    for role, fingerprint in found.items():
+        output.say(f'to sign just this draft of {role}: '
+                   f'--expect {role}={fingerprint}')
+    return found
 
 
 def run_sign(arguments: argparse.Namespace) -> int:
-    """Say what drafts change, and sign them."""
-    run_review(arguments)
-    for role, keyid in publish.sign(
-            _repository(arguments), [keys.load(path)
-                                     for path in arguments.key]):
-        output.say(f'signed {role} with key {keyid}')
-    return _tell_drafts(arguments)
+    """Say what drafts change, and sign just that, if somebody agrees."""
+    repository = _repository(arguments)
+    signers = [keys.load(path) for path in arguments.key]
+    with repository.locked():
+        reviewed = _review(repository)
+    # Nobody else has to wait for the answer.
+    expected = _agreed(arguments, reviewed)
+    with repository.locked():
+        for role, keyid in publish.sign(repository, signers, expected):
+            output.say(f'signed {role} with key {keyid}')
+        return _tell_drafts(arguments)
+
+
+def _agreed(arguments: argparse.Namespace, reviewed: dict[str, str],
+            ) -> dict[str, str]:
+    """Return the fingerprints of the drafts that may be signed.
+
+    :raises easystack_image.exceptions.NotSigned: if nobody says so
+    """
+    if arguments.expect:
+        return dict(arguments.expect)
+    if not reviewed or arguments.yes:
+        return reviewed
+    if not output.can_ask():
+        raise exceptions.NotSigned(
+            'nothing was signed: there is no terminal to ask at. Give '
+            '--expect ROLE=SHA256, as "release review" prints it, or --yes')
+    if not output.ask('Is this what you want to sign?'):
+        raise exceptions.NotSigned('nothing was signed')
+    return reviewed
 
 
 def _tell_drafts(arguments: argparse.Namespace) -> int:
@@ -310,7 +367,7 @@ _COMMANDS: dict[str, tuple[Function, str, tuple[str, ...]]] = {
     'review': (run_review, 'Say what is to be signed.',
                ('repository', 'trusted')),
     'sign': (run_sign, 'Sign all that is to be signed and a key may.',
-             ('repository', 'trusted', 'key')),
+             ('repository', 'trusted', 'key', 'consent')),
     'publish': (run_publish, 'Publish what was signed; with nothing to '
                              'publish, have snapshot and timestamp hold for '
                              'longer.',
@@ -320,6 +377,5 @@ _COMMANDS: dict[str, tuple[Function, str, tuple[str, ...]]] = {
     'rehearse': (run_rehearse, 'Rehearse it all, with keys and a repository '
                                'that are thrown away.', ('keep',)),
 }
-#: Those that change a repository, each at a time.
-_CHANGING = ('init', 'add', 'revoke', 'floor', 'rotate', 'renew', 'sign',
-             'publish')
+#: Those that change a repository, each at a time; "sign" sees to it itself.
+_CHANGING = ('init', 'add', 'revoke', 'floor', 'rotate', 'renew', 'publish')

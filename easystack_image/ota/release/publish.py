@@ -7,7 +7,7 @@ names all of it, last.  Who is cut short does it again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import datetime
 from typing import Any
@@ -40,16 +40,20 @@ class State:
 
 
 def sign(repository: Repository, signers: Sequence[Signer],
+         expected: Mapping[str, str] | None = None,
          ) -> list[tuple[str, str]]:
     """Sign the drafts with the keys that may.
 
+    :param expected: the fingerprints of the drafts to sign, by their roles;
+        None for all drafts, whatever they are
     :returns: pairs of a role and the id of the key that signed it
+    :raises easystack_image.exceptions.InvalidRelease: if a draft is not the
+        one that was expected; then none is signed
     :raises easystack_image.exceptions.NotSigned: if there was nothing to
         sign for a key
     """
     done = []
-    for role in repository.drafts():
-        draft = repository.latest(role)
+    for role, draft in _read(repository, expected).items():
         allowed = _keyids(repository, role)
         for signer in signers:
             if signer.public_key.keyid in allowed:
@@ -64,6 +68,24 @@ def sign(repository: Repository, signers: Sequence[Signer],
                 f'key {keyid} may sign none of the drafts '
                 f'({", ".join(repository.drafts()) or "there are none"})')
     return done
+
+
+def _read(repository: Repository, expected: Mapping[str, str] | None,
+          ) -> dict[str, Metadata[Any]]:
+    """Return the drafts to sign; what is signed is what is compared here."""
+    if expected is None:
+        return {role: repository.latest(role)
+                for role in repository.drafts()}
+    found = {}
+    for role, fingerprint in expected.items():
+        draft = repository.draft(role)
+        if draft is None or repositories.fingerprint(draft) != fingerprint:
+            raise exceptions.InvalidRelease(
+                f'the draft of {role} is not the one that was reviewed, with '
+                f'the SHA-256 {fingerprint}: somebody has changed it. '
+                'Nothing was signed')
+        found[role] = draft
+    return found
 
 
 def _keyids(repository: Repository, role: str) -> set[str]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 import contextlib
 import datetime
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -207,6 +208,11 @@ class Repository:
         directory.mkdir(exist_ok=True)
         with _directory(directory.parent) as fd:
             fsio.fsync(fd)
+
+
+def fingerprint(metadata: Metadata[Any]) -> str:
+    """Return the SHA-256 of what is signed of metadata."""
+    return hashlib.sha256(metadata.signed_bytes).hexdigest()
 
 
 @contextlib.contextmanager

@@ -23,13 +23,16 @@ from easystack_image.ota.release import index as indexes
 from easystack_image.ota.release.repository import Repository
 
 
-def changes(repository: Repository, role: str) -> list[str]:
+def changes(repository: Repository, role: str,
+            draft: Metadata[Any] | None = None) -> list[str]:
     """Return what the draft of a role has, and changes, in words.
 
+    :param draft: as it was read; None to read it
     :raises easystack_image.exceptions.OtaError: if the archives or the index
         of a channel are not what the draft says, or it is no draft of ours
     """
-    draft, before = repository.latest(role), repository.published(role)
+    draft = draft or repository.latest(role)
+    before = repository.published(role)
     lines = [_validity(draft)]
     if role in indexes.CHANNELS:
         old = indexes.Index(role) if before is None else indexes.load(

@@ -112,13 +112,13 @@ class CommandTest(base.Case):
         self.make()
         said = self.release('review', self.repository)
         self.assertIn('root has timestamp signed by 1 of the keys', said)
-        self.release('sign', self.repository, '--key=anna')
+        self.release('sign', self.repository, '--yes', '--key=anna')
         said = self.release('publish', self.repository, '--key=online',
                             code=1)
         self.assertIn('1 of the 2 keys', said)
         self.assertFalse((self.repository / 'public').exists() and list(
             (self.repository / 'public').rglob('*.json')))
-        said = self.release('sign', self.repository, '--key=berta')
+        said = self.release('sign', self.repository, '--yes', '--key=berta')
         for name in ('anna', 'berta', 'carla'):
             self.assertRegex(
                 said, 'targets has stable signed by 2 of the keys .*'
@@ -130,7 +130,8 @@ class CommandTest(base.Case):
         self.assertFalse((self.repository / 'staged').exists())
         archive = self.archive()
         self.release('add', self.repository, archive, '--channel=candidate')
-        self.release('sign', self.repository, '--key=carla', '--key=anna')
+        self.release('sign', self.repository, '--yes', '--key=carla',
+                     '--key=anna')
         self.release('publish', self.repository, '--key=online')
         said = self.release('status', self.repository, code=3)
         self.assertIn('signed again soon: timestamp', said)
@@ -266,8 +267,8 @@ class CeremonyTest(base.SiteCase):
             '*1.1.0.tar')
         path.write_bytes(self.archive('1.1.0', 2, minimum=1).read_bytes())
         command = subprocess.run(
-            [base.COMMAND, 'release', 'sign', self.mine.repository.root,
-             '--key', self.mine._keys['stable'][0]],
+            [base.COMMAND, 'release', 'sign', '--yes',
+             self.mine.repository.root, '--key', self.mine._keys['stable'][0]],
             capture_output=True, text=True, timeout=120)
         self.assertEqual(1, command.returncode)
         self.assertIn('is not the release 1.1.0', command.stderr)
@@ -575,8 +576,9 @@ class CeremonyTest(base.SiteCase):
 
     def test_one_after_another(self) -> None:
         self.mine.add('1.1.0', 2)
-        command = [base.COMMAND, 'release', 'sign', self.mine.repository.root,
-                   '--key', self.mine._keys['stable'][0]]
+        command = [base.COMMAND, 'release', 'sign', '--yes',
+                   self.mine.repository.root, '--key',
+                   self.mine._keys['stable'][0]]
         with self.mine.repository.locked():
             process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
             self.addCleanup(process.wait)
