@@ -108,8 +108,8 @@ class TestOperating(test_steps.StepsCase):
     devices_count = 4
     #: Each of some thirty looks at all devices may meet it once more.
     limit = 60 * test_steps.PATIENCE
-    #: To look at everything takes thousands of steps; EASYSTACK_TEST_POINTS=all
-    #: has more of them tried.
+    #: To look at everything takes thousands of steps, most of which nobody
+    #: tries: more with EASYSTACK_TEST_POINTS=all.
     most = 200 if os.environ.get('EASYSTACK_TEST_POINTS') == 'all' else 16
     use: type[Operation]
     upset: Callable[..., None]
