@@ -53,6 +53,10 @@ class Outcome(enum.StrEnum):
     ABANDONED = 'abandoned'
 
 
+#: What is written down of a step on its way, as if it were begun once more.
+NOTES = frozenset(('settled', 'irrevocable'))
+
+
 @dataclasses.dataclass(frozen=True)
 class Record:
     """One line."""
@@ -64,6 +68,12 @@ class Record:
     step: Step | None
     #: Whatever belongs to it, as JSON has it.
     details: Mapping[str, Any]
+
+    @property
+    def begins(self) -> bool:
+        """Whether a step was begun, and not only went on."""
+        return self.event is Event.BEGUN and not (
+            self.details.keys() & NOTES)
 
 
 class Upgrade:
@@ -106,8 +116,11 @@ class Upgrade:
                      if record.step is step), None)
 
     def begun(self, step: Step) -> int:
-        """Return how often a step was begun."""
-        return sum(record.step is step and record.event is Event.BEGUN
+        """Return how often a step was begun.
+
+        What is written down on its way, right after that, does not count.
+        """
+        return sum(record.step is step and record.begins
                    for record in self.records)
 
     def details(self, step: Step) -> dict[str, Any]:

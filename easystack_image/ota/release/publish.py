@@ -163,7 +163,7 @@ def renew(repository: Repository, signers: Iterable[Signer],
     :raises easystack_image.exceptions.Untrusted: if somebody has changed what
         is published
     """
-    repository = repository.resumed()
+    # Not what was cut short: only a whole publication may end that.
     root = repository.published(repositories.ROOT)
     if root is None or repository.published(
             repositories.TIMESTAMP) is None:

@@ -15,7 +15,6 @@ import contextlib
 import logging
 import os
 from pathlib import Path
-import shutil
 from typing import BinaryIO
 
 LOG = logging.getLogger(__name__)
@@ -49,7 +48,8 @@ class Logs:
 
         Its processes, which a holder before this one may have started, go on
         in the same file: each writes at what is the end then.  What comes
-        while it is copied may be lost.
+        while it is copied may be lost.  Of one that grew when nobody bounded
+        it, the end is kept.
         """
         path = self._of(name)
         try:
@@ -57,6 +57,9 @@ class Logs:
                 return
             try:
                 _copy(path, _old(path))
+            except OSError:
+                _old(path).unlink(missing_ok=True)
+                raise
             finally:
                 # Even if there is no room for the copy: above all then.
                 os.truncate(path, 0)
@@ -100,7 +103,8 @@ def _age(path: Path) -> float:
 def _copy(path: Path, to: Path) -> None:
     with (open(path, 'rb') as source,
           open(to, 'wb', opener=_privately) as target):
-        shutil.copyfileobj(source, target)
+        source.seek(max(0, os.fstat(source.fileno()).st_size - LIMIT))
+        target.write(source.read(LIMIT))
 
 
 def _privately(path: str, flags: int) -> int:

@@ -179,16 +179,20 @@ def catch_up(tools: tools_module.Tools, upgrades: Sequence[Upgrade]) -> None:
     when that could not be written.
 
     :param upgrades: all in the journal, none of which is under way
-    :raises NotNow: if it cannot be kept
     """
     if not upgrades:
         return
     last = upgrades[-1]
     stays = (last.target if last.outcome is Outcome.COMMITTED
              else last.origin)
-    if stays and stays == tools.slots.current_version() and (
-            _keep(tools.settings, settled=stays)):
-        tools.say(f'other nodes are told that this one stays with {stays}')
+    if not stays or stays != tools.slots.current_version():
+        return
+    try:
+        if _keep(tools.settings, settled=stays):
+            tools.say(f'other nodes are told that this one stays with {stays}')
+    except exceptions.NotNow as error:
+        # Nothing here depends on it.
+        tools.say(str(error))
 
 
 def has_settled(work: works.Work) -> bool:

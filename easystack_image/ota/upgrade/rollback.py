@@ -33,14 +33,14 @@ def run(work: works.Work, hooks: hooking.Hooks, reason: str) -> None:
         path = work.slots.path(work.upgrade.origin)
         serving = _serve(work, path)
         paths.append(path)
-    failed: list[exceptions.InstanceError] = []
+    failed: list[Exception] = []
     for path in paths:
         for name in work.fleet.of(path):
             # Whatever its gate says: it may have been about to leave.
             if name not in serving:
                 try:
                     work.fleet.let_go(name)
-                except exceptions.InstanceError as error:
+                except (exceptions.InstanceError, OSError) as error:
                     failed.append(error)
     # Whoever did not leave must not be what a reboot starts.
     _point_back(work)
@@ -73,9 +73,9 @@ def hurry(work: works.Work) -> None:
                 and work.tools.launcher.instance(standby).loaded
                 and not nodes.has_settled(work)):
             fleet.claim(standby, path)
-    except (exceptions.InstanceError, exceptions.NotNow):
-        # The rollback itself tries again, and tells.
-        return
+    except (exceptions.EasystackImageError, OSError) as error:
+        # The rollback itself tries again; nothing may keep it from that.
+        work.say(f'{standby} cannot serve at once: {error}')
 
 
 def _hooks(work: works.Work, hooks: hooking.Hooks, point: str,

@@ -92,9 +92,11 @@ def steps(upgrade: Upgrade) -> list[StepState]:
 def _step(upgrade: Upgrade, step: Step) -> StepState:
     began = ended = None
     for record in upgrade.records:
-        if record.step is step and record.event is Event.BEGUN:
+        if record.step is not step:
+            continue
+        if record.begins:
             began, ended = record.time, None
-        elif record.step is step:
+        elif record.event is not Event.BEGUN:
             ended = record.time
     return StepState(
         step, upgrade.event(step), began,

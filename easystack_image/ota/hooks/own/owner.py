@@ -69,7 +69,8 @@ def of(context: base.Context) -> Owner | None:
             *((options['devices'] or (), options['io_timeout'])
               for _, options in configuration.local),
             (filter(None, [configuration.staging]), _PATIENCE),
-            (configuration.deciding, _PATIENCE)):
+            # One after the other, or it could be another one each time.
+            *(([path], _PATIENCE) for path in configuration.deciding)):
         found = _first(paths, patience)
         if found is not None:
             return _owner(found.st_uid, found.st_gid)

@@ -44,20 +44,23 @@ class LogsTest(testtools.TestCase):
                 file.flush()
                 self.logs.bound('1.0.0.1')
         self.assertEqual(
-            (b'', b'2222222222\n'),
+            (b'', b'222222222\n'),
             tuple((self.path / f'1.0.0.1.log{suffix}').read_bytes()
                   for suffix in ('', '.old')))
         for path in self.path.iterdir():
             self.assertEqual(0o600, stat.S_IMODE(path.stat().st_mode))
 
     def test_no_room(self) -> None:
-        """It does not grow all the same."""
-        def fail(*_: object) -> NoReturn:
+        """It does not grow all the same, and a piece of it takes no room."""
+        def fail(path: Path, to: Path) -> NoReturn:
+            to.write_bytes(b'piece')
             raise OSError('no room')
 
         self.write('a', bytes(11))
-        self.useFixture(fixtures.MonkeyPatch('shutil.copyfileobj', fail))
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.serving.logs._copy', fail))
         self.logs.bound('a')
+        self.assertEqual(['a.log'], self.names())
         self.assertEqual(0, (self.path / 'a.log').stat().st_size)
         self.assertIn('no room', self.logger.output)
 

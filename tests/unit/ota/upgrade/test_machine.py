@@ -147,6 +147,8 @@ class TestEnds(MachineCase):
         last = self.world.tools().journal.history()[-1]
         for step in plans.ALL:
             self.assertIs(Event.DONE, last.event(step))
+            # As hooks are told.
+            self.assertEqual(1, last.begun(step))
         self.assertEqual(1, memories.load(self.world.tools().home).floor)
 
     def test_canary_fails(self) -> None:
@@ -550,15 +552,29 @@ class TestHurry(MachineCase):
 
     def test_one_cannot_be_told_to_leave(self) -> None:
         """A reboot starts the old release all the same."""
-        self.standby()
+        for error in (exceptions.InstanceError('no'),
+                      OSError(errno.ENOSPC, 'no room')):
+            self.standby()
+            with fixtures.MonkeyPatch(
+                    'easystack_image.ota.upgrade.fleet.Fleet.let_go',
+                    mock.Mock(side_effect=error)):
+                self.assertRaises(type(error), self.roll_back)
+            self.assertEqual(
+                OLD, self.world.tools().slots.current().release.version)
+            self.assertEqual({OLD, NEW}, self.world.serving())
+            self.roll_back()
+            self.serves(OLD)
+
+    def test_one_cannot_serve_at_once(self) -> None:
+        """Why it is gone back is kept, and somebody goes back later."""
+        self.begin(NEW, until=Step.DRAIN)
+        full = mock.Mock(side_effect=OSError(errno.ENOSPC, 'no room'))
+        path = self.hook('at-soak', 1)
         with fixtures.MonkeyPatch(
-                'easystack_image.ota.upgrade.fleet.Fleet.let_go',
-                mock.Mock(side_effect=exceptions.InstanceError('no'))):
-            self.assertRaises(exceptions.InstanceError, self.roll_back)
-        self.assertEqual(
-            OLD, self.world.tools().slots.current().release.version)
-        self.assertEqual({OLD, NEW}, self.world.serving())
-        self.roll_back()
+                'easystack_image.ota.upgrade.fleet.Fleet.claim', full):
+            self.assertRaises(OSError, self.resume)
+        path.unlink()
+        self.assertIs(Outcome.ROLLED_BACK, self.resume().outcome)
         self.serves(OLD)
 
     def test_hook_that_takes_long(self) -> None:
