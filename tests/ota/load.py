@@ -1,8 +1,10 @@
 """Clients that use the image service all the time, and check every answer.
 
-``python -m tests.ota.load PORT FILE`` runs until it is told to end (SIGTERM),
-in a process of its own so that the clients wait for nobody but the service.
-``FILE`` gets a line of JSON for each request: see :class:`Answer`.
+``python -m tests.ota.load PORT FILE PATIENCE`` runs until it is told to end
+(SIGTERM), in a process of its own so that the clients wait for nobody but the
+service.  ``FILE`` gets a line of JSON for each request: see :class:`Answer`.
+``PATIENCE`` is how many times as long as usual clients wait between two
+requests.
 """
 
 from __future__ import annotations
@@ -144,7 +146,9 @@ class Load:
     :param record: gets a line for each answer
     """
 
-    def __init__(self, port: int, record: TextIO) -> None:
+    def __init__(self, port: int, record: TextIO,
+                 patience: float = 1.0) -> None:
+        self._patience = patience
         self._record = record
         self._lock = threading.Lock()
         self._client = Client(port, self._note)
@@ -182,6 +186,9 @@ class Load:
         for thread in threads:
             thread.join()
 
+    def _rest(self, kind: str) -> None:
+        self._ended.wait(_PAUSES[kind] * self._patience)
+
     def _repeat(self, job: Callable[[], None]) -> None:
         while not self._ended.is_set():
             job()
@@ -214,7 +221,7 @@ class Load:
                 raise WrongAnswer(f'another record: {record}')
 
         self._client.ask('show', 'GET', f'/{image}', 200, check=check)
-        self._ended.wait(_PAUSES['show'])
+        self._rest('show')
 
     def _list(self) -> None:
         def check(answer: http.client.HTTPResponse) -> None:
@@ -223,7 +230,7 @@ class Load:
                 raise WrongAnswer('images are lacking')
 
         self._client.ask('list', 'GET', '?limit=20', 200, check=check)
-        self._ended.wait(_PAUSES['list'])
+        self._rest('list')
 
     def _upload(self, kind: str, data: bytes | Iterable[bytes]) -> None:
         """Upload, download, compare, delete."""
@@ -234,7 +241,7 @@ class Load:
                                  _whole(answer), self._small))
         if image:
             self._client.ask('delete', 'DELETE', f'/{image}', 204)
-        self._ended.wait(_PAUSES['upload'])
+        self._rest('upload')
 
     def _read_slowly(self, image: str) -> None:
         def check(answer: http.client.HTTPResponse) -> None:
@@ -317,9 +324,9 @@ def read(path: Path) -> list[Answer]:
 
 def main() -> None:
     """Run a load; say so on stdout once it is under way."""
-    port, path = sys.argv[1:]
+    port, path, patience = sys.argv[1:]
     with open(path, 'a') as record:
-        load = Load(int(port), record)
+        load = Load(int(port), record, float(patience))
         signal.signal(signal.SIGTERM, load.end)
         load.run(lambda: print('ready', flush=True))
 

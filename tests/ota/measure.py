@@ -25,20 +25,22 @@ CONTENTS = (
     releases.Content('33.0.1', 3, plugin='1.0.1'))
 
 
-def exchange(site: site_module.Site, exchanges: int) -> results.Run:
+def exchange(site: site_module.Site, exchanges: int,
+             patience: float = 1.0) -> results.Run:
     """Upgrade, roll back and so on, between all neighbours in turn.
 
     :param site: where nothing is installed yet, and all contents are
         published
     :param exchanges: at least how many
+    :param patience: of the clients; see ``load``
     """
     first, *others = (content.version for content in CONTENTS)
     # There are the upgrades that stay, and one rollback from there.
     cycles = max(len(others), -(-(exchanges - len(others) - 1) // 2))
     with exchanges_module.Exchanges(site) as handing:
         handing.install(first)
-        with site_module.Loading(site.port,
-                                 site.root / 'answers') as loading:
+        with site_module.Loading(site.port, site.root / 'answers',
+                                 patience) as loading:
             # Until everybody has begun.
             time.sleep(2)
             for place, version in enumerate(others):

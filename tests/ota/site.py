@@ -122,11 +122,13 @@ class Loading:
 
     :param port: where the service listens
     :param record: the file that gets the answers
+    :param patience: of the clients; see ``load``
     """
 
-    def __init__(self, port: int, record: Path) -> None:
+    def __init__(self, port: int, record: Path,
+                 patience: float = 1.0) -> None:
         self._command = [processes.script('python'), '-m', 'tests.ota.load',
-                         str(port), str(record)]
+                         str(port), str(record), str(patience)]
         self._record = record
         self._process: subprocess.Popen[str] | None = None
 

@@ -21,8 +21,11 @@ from tests.ota import site as site_module
 
 #: Upgrades and rollbacks.
 EXCHANGES = int(os.environ.get('EASYSTACK_TEST_UPGRADES', 20))
+#: How long clients wait, compared with those of the bench, which measures
+#: times: here it is counted who gets no answer, beside other tests.
+PATIENCE = 3.0
 #: Seconds that nobody may wait for any answer, on a busy machine, too.
-PATIENCE = 5.0
+LONGEST = 5.0
 
 
 class TestLoad(testtools.TestCase):
@@ -88,7 +91,7 @@ class TestLoad(testtools.TestCase):
     def test_exchanges(self) -> None:
         """As an operator does it, from a repository that is signed."""
         try:
-            run = measure.exchange(self.site, EXCHANGES)
+            run = measure.exchange(self.site, EXCHANGES, PATIENCE)
         except processes.ProcessFailed as error:
             logs = {path.name: path.read_text(errors='replace')[-3000:]
                     for path in self.site.run_directory.glob('logs/*')}
@@ -101,7 +104,7 @@ class TestLoad(testtools.TestCase):
         # Answers came from every instance.
         self.assertGreater(len({answer.process for answer in run.answers}),
                            run.exchanges)
-        self.assertLess(results.longest_gap(run.answers), PATIENCE)
+        self.assertLess(results.longest_gap(run.answers), LONGEST)
 
     def test_other_ways(self) -> None:
         """What is exchanged in other ways is noticed, by the same load."""

@@ -47,7 +47,7 @@ class Users(threading.Thread):
 
     def run(self) -> None:
         """See the base class."""
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.2):
             try:
                 answer = requests.get(self._url, timeout=60)
             except requests.RequestException as error:
