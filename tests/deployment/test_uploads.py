@@ -312,9 +312,8 @@ class TestStrict(UploadsCase):
             image_id = self.ways.image()
             self.bring(image_id, other.region, source)
             record = processes.poll(
-                lambda image_id=image_id, why=why: (
-                    shown := here.show(image_id))['status'] == 'queued'
-                and why in shown.get(ERROR, '') and shown, why, 240)
+                lambda image_id=image_id: self.refused(image_id), why, 240)
+            self.assertIn(why, record[ERROR])
             self.assertIsNone(record['size'])
             processes.poll(lambda image_id=image_id: not server.files_of(
                 self.deployment.root / 'staging', image_id), 'no staged data')
@@ -323,6 +322,12 @@ class TestStrict(UploadsCase):
         record = here.wait(image_id, status='active')
         self.assertEqual(data, here.download(image_id))
         self.assertNotIn(ERROR, record)
+
+    def refused(self, image_id: str) -> dict[str, Any] | None:
+        """Return the record of an image once its import has failed."""
+        record = self.ways.admin.show(image_id)
+        return record if record['status'] == 'queued' and (
+            record.get(ERROR)) else None
 
     def start_other(self) -> deployment_module.Deployment:
         """Return a Glance as it comes, that takes what it is given."""
