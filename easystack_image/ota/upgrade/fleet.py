@@ -161,7 +161,9 @@ class Fleet:
         # First, or it would be started again when it has ended.
         self.launcher.forget(name)
         instance = self.launcher.instance(name)
-        if not self.is_open(name) and _never_served(instance):
+        # One that leaves does not answer, and is not waited for.
+        if not (self.is_open(name) or instance.place.leaving.exists()) and (
+                _never_served(instance)):
             self.launcher.stop(name)
             return
         try:

@@ -26,8 +26,10 @@ from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import stats
 from easystack_image.ota.serving import warmth
 from easystack_image.ota.slots import seal
+from easystack_image.ota.upgrade import fleet as fleets
 from easystack_image.ota.upgrade import machine
 from easystack_image.ota.upgrade import tools
+from easystack_image.ota.upgrade import warmup
 from easystack_image.ota.upgrade import work as works
 from tests.crash import steps
 
@@ -240,6 +242,12 @@ class Launcher:
 
     def instance(self, name: str) -> instance.Instance:
         return Instance(self._world, name)
+
+
+def fleet(used: tools.Tools) -> fleets.Fleet:
+    """Return the instances, for who needs nothing else."""
+    return fleets.Fleet(used.launcher, warmup.WarmUp(used.settings, used.say),
+                        used.settings.start_timeout)
 
 
 def begin(used: tools.Tools, target: str, kind: Kind, until: Step | None,
