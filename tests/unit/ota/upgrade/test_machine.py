@@ -33,6 +33,7 @@ from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.release import declaration as declarations
+from easystack_image.ota.serving import standing
 from easystack_image.ota.slots import seal
 from easystack_image.ota.upgrade import beginning
 from easystack_image.ota.upgrade import canary
@@ -47,8 +48,9 @@ from tests.unit.ota.upgrade import world as worlds
 POINTS = os.environ.get('EASYSTACK_TEST_POINTS', '')
 #: How many are tried of each action, if not all.
 SOME = 5
-#: What an upgrade changes, besides the pointer.
+#: What an upgrade changes, besides the pointer and what others go by.
 CHANGING = ('state', 'run', 'opt/generations')
+STANDING = f'opt/{standing.NAME}'
 OLD, NEW, CONTRACTING = '1.0.0', '2.0.0', '3.0.0'
 
 
@@ -955,6 +957,7 @@ class TestDeath(MachineCase):
             shutil.copytree(self.root / name, saved / name, symlinks=True)
         (saved / 'current').symlink_to(os.readlink(
             self.root / 'opt/current'))
+        shutil.copy2(self.root / STANDING, saved)
         return copy.deepcopy(self.world.running)
 
     def restore(self, running: dict[str, worlds.Running]) -> None:
@@ -965,6 +968,8 @@ class TestDeath(MachineCase):
         current = self.root / 'opt/current'
         current.unlink()
         current.symlink_to(os.readlink(self.root / 'saved/current'))
+        shutil.copy2(self.root / 'saved' / standing.NAME,
+                     self.root / STANDING)
         self.world.running = copy.deepcopy(running)
 
     def finish(self, how: Callable[[], object]) -> None:
