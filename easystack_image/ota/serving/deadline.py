@@ -6,17 +6,33 @@ keep the updater for ever.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 from pathlib import Path
 import socket
 import time
 from typing import Any
+
+_LATE = 'it takes too long'
+
+
+def left(moment: float) -> float:
+    """Return how many seconds are left.
+
+    :param moment: when all must be over, in seconds of :func:`time.monotonic`
+    :raises TimeoutError: if there are none
+    """
+    seconds = moment - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError(_LATE)
+    return seconds
 
 
 class Connection(socket.socket):
     """A connection to a Unix socket.
 
     :param path: of the socket
-    :param moment: when all must be over, in seconds of :func:`time.monotonic`
+    :param moment: see :func:`left`
     :raises OSError: if there is no connection; TimeoutError, from this and
         all that is done with it, when it is late
     """
@@ -25,30 +41,33 @@ class Connection(socket.socket):
         super().__init__(socket.AF_UNIX)
         self._moment = moment
         try:
-            self._hurry()
-            self.connect(str(path))
+            with self._hurried():
+                self.connect(str(path))
         except OSError:
             self.close()
             raise
 
-    def _hurry(self) -> None:
-        """Let the next call take what is left."""
-        left = self._moment - time.monotonic()
-        if left <= 0:
-            raise TimeoutError('it takes too long')
-        self.settimeout(left)
+    @contextlib.contextmanager
+    def _hurried(self) -> Iterator[None]:
+        """Let one call take what is left."""
+        self.settimeout(left(self._moment))
+        try:
+            yield
+        except TimeoutError:
+            # Sockets have other words for it.
+            raise TimeoutError(_LATE) from None
 
     def recv(self, *arguments: Any) -> bytes:
         """See socket."""
-        self._hurry()
-        return super().recv(*arguments)
+        with self._hurried():
+            return super().recv(*arguments)
 
     def recv_into(self, *arguments: Any) -> int:
         """See socket; what makefile() returned reads by it."""
-        self._hurry()
-        return super().recv_into(*arguments)
+        with self._hurried():
+            return super().recv_into(*arguments)
 
     def sendall(self, *arguments: Any) -> None:
         """See socket."""
-        self._hurry()
-        super().sendall(*arguments)
+        with self._hurried():
+            super().sendall(*arguments)

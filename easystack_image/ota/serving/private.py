@@ -45,10 +45,7 @@ class Client:
 
         :raises TimeoutError: if there are none
         """
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError('it takes too long')
-        return left
+        return deadline.left(self._deadline)
 
     @contextlib.contextmanager
     def ask(self, method: str, path: str,

@@ -155,12 +155,9 @@ class _Canary:
             return part()
         except (OSError, http.client.HTTPException, ValueError,
                 LookupError, TypeError) as error:
-            # Sockets have other words for it than whoever counts the time.
-            why = ('it takes too long' if isinstance(error, TimeoutError)
-                   else error or repr(error))
             raise exceptions.CanaryFailed(
-                f'instance {self._instance.name} fails at "{what}": {why}'
-                ) from error
+                f'instance {self._instance.name} fails at "{what}": '
+                f'{error or repr(error)}') from error
         finally:
             self._seconds[what] = round(time.monotonic() - began, 3)
 
