@@ -53,8 +53,10 @@ class Outcome(enum.StrEnum):
     ABANDONED = 'abandoned'
 
 
-#: What is written down of a step on its way, as if it were begun once more.
-NOTES = frozenset(('settled', 'irrevocable'))
+#: What is written down of a step on its way, as if it were begun once more:
+#: others may have gone by it; there is no way back.
+SETTLED, IRREVOCABLE = 'settled', 'irrevocable'
+NOTES = frozenset((SETTLED, IRREVOCABLE))
 
 
 @dataclasses.dataclass(frozen=True)

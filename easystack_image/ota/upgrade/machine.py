@@ -15,6 +15,7 @@ from typing import Any
 
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base as hooks_base
+from easystack_image.ota.journal import records
 from easystack_image.ota.journal.records import Event
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
@@ -88,7 +89,9 @@ class Machine:
     def _run(self) -> Result:
         work = self._work
         failed = _failure(work.upgrade)
-        if work.rolling_back or (failed and self._may_go_back()):
+        if work.rolling_back:
+            return self._see_and_roll_back(failed)
+        if failed and self._may_go_back():
             return self._roll_back(failed)
         try:
             return self._forward()
@@ -167,12 +170,16 @@ class Machine:
             one that it cannot use
         """
         with contextlib.ExitStack() as self._held:
-            return self._roll_back(reason)
+            return self._see_and_roll_back(reason)
+
+    def _see_and_roll_back(self, reason: str) -> Result:
+        """Go back, for who did not ask :meth:`_may_go_back`."""
+        works.refuse_irrevocable(self._work.upgrade)
+        self._leave_settled()
+        return self._roll_back(reason)
 
     def _roll_back(self, reason: str) -> Result:
         work = self._work
-        works.refuse_irrevocable(work.upgrade)
-        self._leave_settled()
         rollback.hurry(work)
         reason = work.upgrade.details(Step.ROLLBACK).get('reason', reason)
         if work.upgrade.event(Step.ROLLBACK) is not Event.DONE:
@@ -220,7 +227,8 @@ class Machine:
         try:
             nodes.begin_return(work, work.target, work.origin.release)
         except exceptions.RefusedRelease:
-            work.writer.begin(Step.COMMIT, irrevocable=True)
+            work.writer.begin(Step.COMMIT,
+                              **{records.IRREVOCABLE: True})
             raise
 
 

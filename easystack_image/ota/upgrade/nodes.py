@@ -20,6 +20,7 @@ from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import calls
 from easystack_image.ota.hooks import leashed
 from easystack_image.ota.hooks import listing
+from easystack_image.ota.journal import records
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
 from easystack_image.ota.journal.records import Step
@@ -34,8 +35,6 @@ from easystack_image.ota.upgrade import work as works
 
 #: Seconds between two looks at other nodes.
 _PACE = 1.0
-#: What the journal has of a commit that others may have gone by.
-_SETTLED = 'settled'
 #: What asks the database, with the Python of a slot, and its time in seconds.
 _ASK, _CHECK = 'easystack_image.ota.hooks.own.contracted', 120.0
 
@@ -160,7 +159,7 @@ def settle_for_good(work: works.Work) -> None:
 
     :raises NotNow: if it cannot be kept
     """
-    work.writer.begin(Step.COMMIT, **{_SETTLED: True})
+    work.writer.begin(Step.COMMIT, **{records.SETTLED: True})
     settle(work, work.upgrade.target)
 
 
@@ -203,7 +202,7 @@ def has_settled(work: works.Work) -> bool:
 
     :raises NotNow: if it cannot be read
     """
-    return bool(work.upgrade.details(Step.COMMIT).get(_SETTLED)) or (
+    return bool(work.upgrade.details(Step.COMMIT).get(records.SETTLED)) or (
         _read(work.settings).settled == work.upgrade.target)
 
 

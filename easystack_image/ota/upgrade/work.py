@@ -11,6 +11,7 @@ from easystack_image import exceptions
 from easystack_image.ota.client import memory as memories
 from easystack_image.ota.client import offers
 from easystack_image.ota.journal import journal as journals
+from easystack_image.ota.journal import records
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.journal.records import Upgrade
@@ -157,7 +158,7 @@ def irrevocable(upgrade: Upgrade) -> bool:
     It was begun here, or another node did it before this one had ended its
     commit.
     """
-    return any(upgrade.details(step).get('irrevocable')
+    return any(upgrade.details(step).get(records.IRREVOCABLE)
                for step in (Step.CONTRACT, Step.COMMIT))
 
 

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from easystack_image import exceptions
+from easystack_image.ota.journal import records
 from easystack_image.ota.journal.records import Step
 from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.slots import using
@@ -52,7 +53,7 @@ def contract(work: works.Work) -> dict[str, Any]:
         work.check_turn()
         _wait(work, lambda: nodes.behind(work))
         _announce(work)
-        work.writer.begin(Step.CONTRACT, irrevocable=True)
+        work.writer.begin(Step.CONTRACT, **{records.IRREVOCABLE: True})
     # Whatever became of the file, if something is half done already.
     nodes.contracted(work)
     return {'contracted': True}
