@@ -172,6 +172,16 @@ class SiteCase(Case):
         return Path(shutil.copytree(self.site.repository.root / 'public',
                                     self.root / name))
 
+    def own_site(self) -> Site:
+        """Return a site like that of the class, to be changed."""
+        directory = self.root / 'site'
+        shutil.copytree(self.site.directory / 'repository',
+                        directory / 'repository')
+        site = Site(directory)
+        site._keys = {role: list(paths) for role, paths
+                      in self.site._keys.items()}
+        return site
+
     def write_config(self) -> Path:
         """Write the configuration; return its path."""
         path = self.root / 'ota.conf'

@@ -364,15 +364,6 @@ class ReleaseTest(AttackCase):
         site.sign_and_publish(['stable'])
         self.refuse('it eats images', run=('download', '1.1.0'))
 
-    def own_site(self) -> base.Site:
-        """Return a site like that of the class, to be changed."""
-        directory = self.root / 'site'
-        shutil.copytree(self.site.directory / 'repository',
-                        directory / 'repository')
-        site = base.Site(directory)
-        site._keys = self.site._keys
-        return site
-
 
 class TimeTest(AttackCase):
 

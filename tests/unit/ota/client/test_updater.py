@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -71,11 +70,7 @@ class UpdaterTest(base.SiteCase):
     def test_the_installed_release_is_revoked(self) -> None:
         self.succeed('slots', 'build', self.downloaded_archive('1.1.0'))
         self.select('1.1.0')
-        directory = self.root / 'site'
-        shutil.copytree(self.site.directory / 'repository',
-                        directory / 'repository')
-        mine = base.Site(directory)
-        mine._keys = self.site._keys
+        mine = self.own_site()
         channels.revoke(mine.repository, 'stable', [2], 'it eats images',
                         base.now())
         mine.sign_and_publish(['stable'])

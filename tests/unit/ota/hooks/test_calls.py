@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import json
 import os
 from pathlib import Path
@@ -180,21 +181,22 @@ class ClassesTest(base.HookCase):
 
     def test_what_must_not_be_cut_short(self) -> None:
         """It goes on without the updater, and the next run waits."""
-        path = self.root / 'log'
-        pid = os.fork()
-        if not pid:
-            try:
-                self.run_one(str(path), 'at-start')
-            finally:
-                os._exit(1)
-        processes.poll(path.exists, 'the hook')
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        self.run_one(str(path), 'at-start')
-        self.assertEqual('begun done begun done ', path.read_text())
+        self.check_it_is_not_cut(lambda pid: [pid])
 
     def test_its_leash_is_killed(self) -> None:
         """It is not done twice at once even then."""
+        def both(pid: int) -> list[int]:
+            leash, = Path(f'/proc/{pid}/task/{pid}/children').read_text(
+                ).split()
+            return [pid, int(leash)]
+
+        self.check_it_is_not_cut(both)
+
+    def check_it_is_not_cut(self, chosen: Callable[[int], list[int]]) -> None:
+        """Kill processes when a hook has begun, and run it once more.
+
+        :param chosen: which, given the updater's
+        """
         path = self.root / 'log'
         pid = os.fork()
         if not pid:
@@ -203,8 +205,7 @@ class ClassesTest(base.HookCase):
             finally:
                 os._exit(1)
         processes.poll(path.exists, 'the hook')
-        leash, = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
-        for each in (pid, int(leash)):
+        for each in chosen(pid):
             os.kill(each, signal.SIGKILL)
         os.waitpid(pid, 0)
         self.run_one(str(path), 'at-start')

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import re
-import shutil
 import subprocess
 from typing import Any
 
@@ -25,11 +24,7 @@ class SignTest(base.SiteCase):
 
     def setUp(self) -> None:
         super().setUp()
-        directory = self.root / 'site'
-        shutil.copytree(self.site.directory / 'repository',
-                        directory / 'repository')
-        self.mine = base.Site(directory)
-        self.mine._keys = self.site._keys
+        self.mine = self.own_site()
         self.repository = self.mine.repository
         self.key = self.mine._keys['stable'][0]
         self.mine.add('1.1.0', 2)

@@ -58,12 +58,7 @@ class PublishedCase(base.SiteCase):
 
     def setUp(self) -> None:
         super().setUp()
-        directory = self.root / 'site'
-        shutil.copytree(self.site.directory / 'repository',
-                        directory / 'repository')
-        self.mine = base.Site(directory)
-        self.mine._keys = {role: list(paths) for role, paths
-                           in self.site._keys.items()}
+        self.mine = self.own_site()
         self.repository = self.mine.repository
         self.folder = self.repository.root / 'public'
         self.new = self.archive('1.1.0', 2)

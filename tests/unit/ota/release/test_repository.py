@@ -156,12 +156,7 @@ class CeremonyTest(base.SiteCase):
 
     def setUp(self) -> None:
         super().setUp()
-        directory = self.root / 'site'
-        shutil.copytree(self.site.directory / 'repository',
-                             directory / 'repository')
-        self.mine = base.Site(directory)
-        self.mine._keys = {role: list(paths) for role, paths
-                           in self.site._keys.items()}
+        self.mine = self.own_site()
         self.server.folder = self.mine.repository.root / 'public'
 
     def states(self) -> dict[str, publish.State]:

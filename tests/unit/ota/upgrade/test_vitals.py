@@ -11,10 +11,7 @@ import fixtures
 import testtools
 
 from easystack_image import exceptions
-from easystack_image.ota import settings as settings_module
-from easystack_image.ota.upgrade import fleet
 from easystack_image.ota.upgrade import vitals
-from easystack_image.ota.upgrade import warmup
 from tests.unit.ota.upgrade import world as worlds
 
 NAME = '2.0.0.4'
@@ -28,10 +25,7 @@ class VitalsTest(testtools.TestCase):
         self.world = worlds.World(root)
         self.world.make_slot('2.0.0', 2)
         self.world.start(NAME, root / 'opt/slots/2.0.0')
-        launcher = worlds.Launcher(self.world)
-        self.vitals = vitals.Vitals(fleet.Fleet(
-            launcher, warmup.WarmUp(settings_module.Settings(), print),
-            1), NAME)
+        self.vitals = vitals.Vitals(worlds.fleet(self.world.tools()), NAME)
         self.now = 0.0
         self.useFixture(fixtures.MonkeyPatch(
             'time.monotonic', lambda: self.now))
