@@ -78,7 +78,7 @@ class Exchanges:
         self._exchanged(begin, opened)
 
     def _exchanged(self, begin: float, at: float) -> None:
-        """Remember when, and wait until that is over.
+        """Remember when; that is over now.
 
         :param begin: of the command, in seconds of the monotonic clock
         :param at: when requests went to another, in seconds since 1970
@@ -86,9 +86,10 @@ class Exchanges:
         opened = _monotonic(at)
         self.before.append(results.Window(begin - BEFORE, begin))
         self.during.append(results.Window(opened, opened + DURING))
-        time.sleep(max(0.0, opened + DURING - time.monotonic()))
 
     def _step(self, name: str) -> dict[str, Any]:
+        # Until that has been: this command is no part of an exchange.
+        time.sleep(DURING)
         # One that was told to stop before the soak wants attention.
         status = json.loads(self._site.ota('status', '-f', 'json',
                                            accept=(0, 3)))

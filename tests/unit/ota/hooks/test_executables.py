@@ -122,6 +122,13 @@ class RunTest(base.HookCase):
         self.assertIn('not yet', str(later))
         self.assertEqual(60.0, later.seconds)
 
+    def test_yields(self) -> None:
+        """Users of the service go first."""
+        self.executable('nice >&2; exit 1')
+        error = self.assertRaises(exceptions.HookFailed, self.run_hooks)
+        nice = min(os.getpriority(os.PRIO_PROCESS, 0) + 5, 19)
+        self.assertTrue(str(error).endswith(f'exited with 1: {nice}'), error)
+
     def test_signal(self) -> None:
         self.executable('kill -9 $$')
         error = self.assertRaises(exceptions.HookFailed, self.run_hooks)

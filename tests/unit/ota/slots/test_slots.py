@@ -250,6 +250,32 @@ class VerifyTest(SlotsCase):
             (self.slot.path / seal.NAME).write_text(text)
             self.assertRaises(exceptions.SlotError, self.slots.get, '1.0.0')
 
+    def test_what_was_read_is_kept(self) -> None:
+        """Until the file is another one, or changed."""
+        path = self.change() and self.slot.path / seal.NAME
+        found = seal.read(self.slot.path)
+        self.assertIs(found, seal.read(self.slot.path))
+        other = path.with_name('other')
+        other.write_bytes(path.read_bytes())
+        other.rename(path)
+        again = seal.read(self.slot.path)
+        self.assertIsNot(found, again)
+        self.assertEqual(found, again)
+        path.chmod(0o644)
+        path.write_text(path.read_text().replace('"1.0.0"', '"1.0.1"'))
+        self.assertEqual('1.0.1', self.slots.get('1.0.0').release.version)
+        path.unlink()
+        self.assertIsNone(seal.read(self.slot.path))
+
+    def test_few_are_kept(self) -> None:
+        source = self.slot.path / seal.NAME
+        for number in range(30):
+            path = self.root / str(number)
+            path.mkdir()
+            (path / seal.NAME).write_bytes(source.read_bytes())
+            self.assertIs(seal.read(path), seal.read(path))
+        self.assertLessEqual(len(seal._KEPT), 8)
+
 
 class PointerTest(SlotsCase):
     """With slots that have next to nothing in them."""
