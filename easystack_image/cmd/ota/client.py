@@ -14,8 +14,6 @@ from easystack_image.ota import settings
 from easystack_image.ota.client import receipts
 from easystack_image.ota.client import updater
 from easystack_image.ota.journal import journal
-from easystack_image.ota.slots import building
-from easystack_image.ota.slots import slots as slots_module
 from easystack_image.ota.upgrade import state
 from easystack_image.ota.upgrade import tools
 
@@ -79,15 +77,9 @@ def _add_slots(commands: argparse._SubParsersAction[argparse.ArgumentParser],
                      'one (default: keep_slots of the configuration).')
 
 
-def _slots(found: settings.Settings) -> slots_module.Slots:
-    return slots_module.Slots(
-        Path(found.slots_directory),
-        building.Builder(found.uv, found.python))
-
-
 def _client(found: settings.Settings) -> updater.Client:
     try:
-        current = _slots(found).current()
+        current = tools.slots(found).current()
     except exceptions.SlotError as error:
         # To mend it takes a download.
         output.say(str(error))
@@ -178,7 +170,7 @@ def run_history(arguments: argparse.Namespace,
 
 def run_list(arguments: argparse.Namespace, found: settings.Settings) -> int:
     """Show the slots."""
-    slots = _slots(found)
+    slots = tools.slots(found)
     current, previous = slots.current_version(), slots.previous()
     output.table(arguments, ('version', 'number', 'python', 'use', 'path'), [
         *((slot.release.version, slot.release.number, slot.seal.python,
@@ -194,7 +186,7 @@ def run_list(arguments: argparse.Namespace, found: settings.Settings) -> int:
 def run_build(arguments: argparse.Namespace,
               found: settings.Settings) -> int:
     """Build a slot."""
-    slots = _slots(found)
+    slots = tools.slots(found)
     digest = ''
     if not arguments.unsigned:
         digest = receipts.release_of(home.Home(Path(found.state_directory)),
@@ -208,7 +200,7 @@ def run_build(arguments: argparse.Namespace,
 def run_verify(arguments: argparse.Namespace,
                found: settings.Settings) -> int:
     """Compare a slot with what was built."""
-    slot = _slots(found).get(arguments.version)
+    slot = tools.slots(found).get(arguments.version)
     if slot is None:
         raise exceptions.SlotError(
             f'{arguments.version} is not installed, or not whole')
@@ -218,7 +210,7 @@ def run_verify(arguments: argparse.Namespace,
 
 def run_path(arguments: argparse.Namespace, found: settings.Settings) -> int:
     """Print the path of the current slot."""
-    slot = _slots(found).current()
+    slot = tools.slots(found).current()
     if slot is None:
         raise exceptions.SlotError('no release is in use here')
     sys.stdout.write(f'{slot.path}\n')
@@ -229,6 +221,6 @@ def run_collect(arguments: argparse.Namespace,
                 found: settings.Settings) -> int:
     """Remove old slots."""
     output.table(arguments, ('removed',), [
-        (name,) for name in _slots(found).collect(
+        (name,) for name in tools.slots(found).collect(
             found.keep_slots, _needed(found))])
     return 0

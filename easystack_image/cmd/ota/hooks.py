@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from easystack_image import exceptions
 from easystack_image.cmd.ota import output
@@ -11,8 +10,8 @@ from easystack_image.ota import settings
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import calls
 from easystack_image.ota.journal import records
-from easystack_image.ota.slots import building
 from easystack_image.ota.slots import slots as slots_module
+from easystack_image.ota.upgrade import tools
 
 #: Waited for; see EXIT_CODES.
 NOT_NOW = 4
@@ -50,15 +49,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
                 help='Go on although this one fails; may be given again.')
 
 
-def _slots(found: settings.Settings) -> slots_module.Slots:
-    return slots_module.Slots(Path(found.slots_directory),
-                              building.Builder(found.uv, found.python))
-
-
 def _slot(arguments: argparse.Namespace, found: settings.Settings,
           ) -> slots_module.Slot | None:
     """Return the slot whose hooks are meant, None before the first."""
-    slots = _slots(found)
+    slots = tools.slots(found)
     if arguments.slot is None:
         return slots.current()
     slot = slots.get(arguments.slot)
@@ -98,7 +92,7 @@ def run_check(arguments: argparse.Namespace,
 def run_run(arguments: argparse.Namespace, found: settings.Settings) -> int:
     """Run the hooks of a point."""
     point = base.Point(arguments.point)
-    slots = _slots(found)
+    slots = tools.slots(found)
     slot, current = _slot(arguments, found), slots.current()
     if slot is None:
         raise exceptions.SlotError('no release is in use here')

@@ -16,8 +16,8 @@ from easystack_image.ota import redaction
 from easystack_image.ota import settings
 from easystack_image.ota.release import archive
 from easystack_image.ota.release import declaration as declarations
-from easystack_image.ota.slots import building
 from easystack_image.ota.slots import slots as slots_module
+from easystack_image.ota.upgrade import tools
 
 ATTENTION = 3
 #: What a line of each side begins with.
@@ -57,8 +57,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
 def run_diff(arguments: argparse.Namespace,
              found: settings.Settings) -> int:
     """Show what a release means for configuration files."""
-    slots = slots_module.Slots(Path(found.slots_directory),
-                               building.Builder(found.uv, found.python))
+    slots = tools.slots(found)
     origin = (_slot(slots, arguments.origin) if arguments.origin
               else slots.current())
     if origin is None:

@@ -53,9 +53,7 @@ class Tools:
     @property
     def slots(self) -> slots_module.Slots:
         """The slots of this machine."""
-        return slots_module.Slots(
-            Path(self.settings.slots_directory),
-            building.Builder(self.settings.uv, self.settings.python))
+        return slots(self.settings)
 
     @property
     def journal(self) -> journals.Journal:
@@ -139,6 +137,13 @@ def make(settings: settings_module.Settings,
          say: Callable[[str], None]) -> Tools:
     """Return what a configuration says."""
     return Tools(settings, _launcher(settings), say)
+
+
+def slots(settings: settings_module.Settings) -> slots_module.Slots:
+    """Return the slots that a configuration names."""
+    return slots_module.Slots(
+        Path(settings.slots_directory),
+        building.Builder(settings.uv, settings.python))
 
 
 def service(settings: settings_module.Settings) -> command.Service:
