@@ -242,7 +242,7 @@ def release() -> str:
     That of the slot; without one, the version of this package.
     """
     try:
-        found = seal.read(Path(sys.prefix))
+        found = seal.read(Path(sys.prefix), keep=False)
     except (exceptions.SlotError, OSError) as error:
         LOG.warning('Which release this is cannot be read: %s', error)
         found = None

@@ -9,6 +9,7 @@
     journal/      of the upgrades, see journal.py
     anchor.json   the last line of the journal, see journal/chain.py
     hooks/        nothing but a lock, held while hooks run
+    memory/       nothing but a lock, held while memory.json changes
     scratch/      of the process that holds the lock; means nothing later
 
 All of it belongs to its owner alone, and all changes are durable in an order
@@ -47,15 +48,16 @@ class Home:
         self._mode = mode
 
     @contextlib.contextmanager
-    def locked(self, part: str = '') -> Iterator[int]:
+    def locked(self, part: str = '', wait: bool = False) -> Iterator[int]:
         """Have the directory to ourselves, for a while.
 
         Whoever dies lets go: see flock(2).
 
         :param part: a directory in it, if it is only about that
+        :param wait: whether to wait, for what nobody has for long
         :returns: the descriptor: a process that inherits it shares the lock
         :raises easystack_image.exceptions.AlreadyRunning: if another process
-            has it, without waiting
+            has it, unless it is waited for
         :raises easystack_image.exceptions.ConfigurationError: if other users
             could change what is in it
         :raises OSError: if it cannot be made
@@ -68,7 +70,8 @@ class Home:
                      | os.O_NOFOLLOW, fsio.FILE_MODE)
         try:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait
+                                                 else fcntl.LOCK_NB))
             except OSError as error:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise

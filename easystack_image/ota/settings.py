@@ -72,6 +72,10 @@ class Settings:
     ca_file: str = _option(
         '', 'Certificates of the authorities to trust, in PEM, instead of '
         'those of the operating system.')
+    check_warn_days: int = _option(
+        7, 'Days without an answer of the repository after which "check" and '
+        '"status" say so, and exit with 3: newer releases could be kept away '
+        'from here. 0: never.', min=0, max=3650)
     timeout: float = _option(
         30.0, 'Seconds to wait for the repository. It counts as too slow if '
         'it sends less than minimum_rate allows in any such time.',

@@ -149,8 +149,8 @@ class ClientTest(ClientCase):
         # A run in the same second would have nothing new to remember, and
         # so have other steps than the next.
         place = home.Home(self.place)
-        seen = memory.load(place)
-        memory.save(place, dataclasses.replace(seen, seen=seen.seen - 60))
+        memory.update(place, lambda seen: dataclasses.replace(
+            seen, seen=seen.seen - 60))
         good, = (self.site.directory / 'archives').glob('*1.1.0.tar')
 
         def judge(run: base.Run) -> None:

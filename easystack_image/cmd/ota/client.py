@@ -114,7 +114,14 @@ def _unattended(found: settings.Settings) -> str:
 def run_check(arguments: argparse.Namespace,
               found: settings.Settings) -> int:
     """Show what the channel offers."""
-    status = _client(found).check(arguments.accept_clock)
+    try:
+        status = _client(found).check(arguments.accept_clock)
+    except exceptions.Unreachable as error:
+        unheard = state.unheard(tools.make(found, output.say))
+        if not unheard:
+            raise
+        output.say(str(error))
+        return output.attention(unheard)
     unattended = _unattended(found)
     installed = status.installed.version if status.installed else None
     following = status.next.version if status.next else None
@@ -213,7 +220,7 @@ def run_path(arguments: argparse.Namespace, found: settings.Settings) -> int:
     slot = tools.slots(found).current()
     if slot is None:
         raise exceptions.SlotError('no release is in use here')
-    sys.stdout.write(f'{slot.path}\n')
+    output.line(str(slot.path))
     return 0
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import importlib.metadata
-import os
 from pathlib import Path
 import sys
 
@@ -102,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
+    output.lost.clear()
     try:
         found = make_parser()
     except ImportError as error:
@@ -111,16 +111,14 @@ def _main(argv: Sequence[str] | None) -> int:
     arguments = found.parse_args(sys.argv[1:] if argv is None else argv)
     try:
         code = _run(arguments)
-        sys.stdout.flush()
-        return code
+        if output.end() or getattr(arguments, 'acts', False):
+            # It tells what came of it, whoever cannot read the rest.
+            return code
+        return code or FAILED
     except (exceptions.Unreachable, exceptions.AlreadyRunning,
             exceptions.NotNow) as error:
         output.say(str(error))
         return NOT_NOW
-    except BrokenPipeError:
-        # Who reads it has enough. Python flushes once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
     except (exceptions.EasystackImageError, OSError) as error:
         output.say(str(error))
         return FAILED

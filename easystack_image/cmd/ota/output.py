@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import io
 import json
+import os
 import signal
 import sys
 import syslog
@@ -19,6 +20,8 @@ _MIB = 1024 * 1024
 _WIDTH = 30
 #: Seconds from one line to the next, where there is no terminal.
 _EVERY = 10.0
+#: Why something could not be printed, if so.
+lost: list[Exception] = []
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +76,7 @@ def say(text: str) -> None:
     try:
         sys.stderr.write(words)
         sys.stderr.flush()
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         sys.stderr = _SystemLog()
         sys.stderr.write(words)
 
@@ -123,7 +126,34 @@ def line(text: str) -> None:
 
 
 def _print(text: str) -> None:
-    sys.stdout.write(text + '\n')
+    with _heeding():
+        sys.stdout.write(text + '\n')
+
+
+def end() -> bool:
+    """Print what is left; return whether all of it could be printed."""
+    with _heeding():
+        sys.stdout.flush()
+    return not lost
+
+
+@contextlib.contextmanager
+def _heeding() -> Iterator[None]:
+    """Go on if nothing can be printed: what was done is done all the same."""
+    try:
+        yield
+    except (OSError, AttributeError) as error:
+        lost.append(error)
+        # Python writes what is left once more at its end.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        if sys.stdout is None:
+            sys.stdout = open(nowhere, 'w')
+        else:
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+        # Who closes a pipe has enough.
+        if not isinstance(error, BrokenPipeError):
+            say(f'what should be printed is lost: {error}')
 
 
 class Bar:
@@ -131,12 +161,12 @@ class Bar:
 
     rich draws nicer ones, but is not where this runs.
 
-    :param stream: usually stderr
+    :param stream: usually stderr; None if that was closed
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._terminal = stream.isatty()
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream or io.StringIO()
+        self._terminal = self._stream.isatty()
         self._next = time.monotonic() + (0 if self._terminal else _EVERY)
         self._drawn = False
 

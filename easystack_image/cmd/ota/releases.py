@@ -107,7 +107,8 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], object]] = {
              'drafts alone: for a timer.'),
     'warn': lambda parser: parser.add_argument(
         '--warn-days', type=int, default=7, metavar='DAYS',
-        help='Exit with 3 if something expires within so many days '
+        help='Exit with 3 if something expires within so many days, or '
+             'has less than a quarter of its time left, if that is less '
              '(default 7).'),
     'format': output.add_format,
     'keep': lambda parser: parser.add_argument(
@@ -325,8 +326,9 @@ def run_status(arguments: argparse.Namespace) -> int:
          'draft' if state.draft else 'published', state.signed,
          state.threshold, state.expires.strftime('%Y-%m-%dT%H:%M:%SZ'),
          (state.expires - _now()).days) for state in states])
+    margin = datetime.timedelta(days=arguments.warn_days)
     soon = [state.role for state in states
-            if (state.expires - _now()).days < arguments.warn_days]
+            if state.ends_soon(_now(), margin)]
     return output.attention(
         'to be signed again soon: ' + ', '.join(soon) if soon else '')
 

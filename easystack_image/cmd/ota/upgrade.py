@@ -40,7 +40,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
             (Kind.UPGRADE, 'Have another release serve, without users '
                            'noticing.')):
         parser = commands.add_parser(kind, help=help, description=help)
-        parser.set_defaults(run=_telling(run_begin), kind=kind)
+        parser.set_defaults(run=_telling(run_begin), kind=kind, acts=True)
         _add_order(parser)
         if kind is Kind.UPGRADE:
             parser.add_argument(
@@ -58,7 +58,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser],
              'Show what serves, and how far an upgrade is.')):
         parser = commands.add_parser(name, help=help, description=help)
         parser.set_defaults(run=function if name == 'status' else
-                            _telling(function))
+                            _telling(function), acts=name != 'status')
         if name != 'status':
             _add_force(parser)
         if name == 'resume':
@@ -138,14 +138,16 @@ def _run(action: _Run, arguments: argparse.Namespace,
         return action(arguments, found)
     except (exceptions.EasystackImageError, OSError) as error:
         upgrade = _unfinished(found)
-        if upgrade is None or isinstance(error, exceptions.AlreadyRunning):
+        if upgrade is None or _tools(found).upgrading:
+            # Then it is another process that is at it.
             raise
         output.say(str(error))
         output.record(arguments, {
             **dataclasses.asdict(machine.result(upgrade)),
             'error': str(error)})
         return NOT_NOW if isinstance(error, (
-            exceptions.NotNow, exceptions.Unreachable)) else UNFINISHED
+            exceptions.NotNow, exceptions.Unreachable,
+            exceptions.AlreadyRunning)) else UNFINISHED
 
 
 def _unfinished(found: settings.Settings) -> Upgrade | None:
@@ -230,4 +232,4 @@ def _show_upgrade(arguments: argparse.Namespace,
 
 
 def _lines() -> None:
-    sys.stdout.write('\n')
+    output.line('')

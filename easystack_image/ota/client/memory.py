@@ -10,7 +10,7 @@ the signed index says.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import json
 import time
@@ -21,10 +21,14 @@ from easystack_image.ota import home as homes
 from easystack_image.ota.release import declaration as declarations
 
 NAME = 'memory.json'
+#: Whose lock is held while it changes, and never for long: that of the whole
+#: directory is while something is downloaded.
+_LOCKED = 'memory'
 FORMAT = 1
 _LIMIT = 16 * 1024 * 1024
 #: By how many seconds a clock may be corrected backwards.
 TOLERANCE = 300
+_DAY = 86400
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,6 +58,17 @@ class Memory:
                 f'{_shown(self.seen)} already: set the clock right. If it '
                 'was wrong then and is right now, run "check '
                 '--accept-clock" once')
+
+    def unheard(self, now: float, days: int) -> str:
+        """Return how long the repository has not been heard, or ''.
+
+        :param days: how long it may be; 0 for any time
+        """
+        if not days or not self.seen or now < self.seen + days * _DAY:
+            return ''
+        return (f'the repository has not answered for {days} days, since '
+                f'{_shown(self.seen)}: whether there are newer releases, or '
+                'some were revoked, is not known here. See why "check" fails')
 
     def learn(self, seen: float, floor: int,
               revoked: Mapping[int, str]) -> Memory:
@@ -121,10 +136,21 @@ def load(home: homes.Home) -> Memory:
         'sure that nobody tampered with it')
 
 
-def save(home: homes.Home, memory: Memory) -> None:
-    """Remember, durably, in one step."""
-    if memory == load(home):
-        return
+def update(home: homes.Home, change: Callable[[Memory], Memory]) -> Memory:
+    """Remember, durably, in one step, what a change makes of what there is.
+
+    :returns: what that is
+    :raises easystack_image.exceptions.JournalError: if it is damaged
+    """
+    with home.locked(_LOCKED, wait=True):
+        before = load(home)
+        memory = change(before)
+        if memory != before:
+            _save(home, memory)
+        return memory
+
+
+def _save(home: homes.Home, memory: Memory) -> None:
     data = json.dumps({
         'format': FORMAT, 'seen': memory.seen, 'floor': memory.floor,
         'revoked': {str(number): reason for number, reason
@@ -136,10 +162,5 @@ def save(home: homes.Home, memory: Memory) -> None:
 
 
 def raise_floor(home: homes.Home, number: int) -> None:
-    """Have no release below a number installed here, ever again.
-
-    :raises easystack_image.exceptions.AlreadyRunning: if another process has
-        the updater's directory
-    """
-    with home.locked():
-        save(home, load(home).learn(0, number, {}))
+    """Have no release below a number installed here, ever again."""
+    update(home, lambda memory: memory.learn(0, number, {}))

@@ -88,9 +88,8 @@ class Client:
         """
         with self._home.locked():
             if accept_clock:
-                seen = memories.load(self._home)
-                memories.save(self._home, dataclasses.replace(
-                    seen, seen=int(self._now())))
+                memories.update(self._home, lambda memory: (
+                    dataclasses.replace(memory, seen=int(self._now()))))
             with self._session() as (_, index):
                 return self._status(index)
 
@@ -128,13 +127,12 @@ class Client:
     @contextlib.contextmanager
     def _session(self) -> Iterator[tuple[Updater, indexes.Index]]:
         """Ask the repository; learn what must not be forgotten."""
-        memory = memories.load(self._home)
-        memory.check_clock(self._now())
+        memories.load(self._home).check_clock(self._now())
         with trust.session(self._home, self._url, self._root(),
                            self._fetcher) as updater:
             index = self._read_index(updater)
             memories.check_made(index.made, self._now())
-            memories.save(self._home, memory.learn(
+            memories.update(self._home, lambda memory: memory.learn(
                 max(self._now(), index.made), index.floor,
                 index.all_revoked()))
             yield updater, index
@@ -195,8 +193,8 @@ class Client:
                 raise exceptions.InvalidRelease(
                     f'release {release} is not what the index of its channel '
                     'says')
-            memories.save(self._home, memories.load(self._home).receive(
-                release))
+            memories.update(self._home,
+                            lambda memory: memory.receive(release))
             _forget_others(directory, [release.archive, *map(
                 declarations.archive_name, self._needed)])
         return path

@@ -72,10 +72,16 @@ class HookCaller:
         """
         context = dataclasses.replace(
             context, point=point, notify_url=self._settings.notify_url)
-        listed = self.classes(context.slot or context.origin_slot)
-        classes = [each for each in listed if point in each.points
-                   and context.kind in each.kinds]
-        found = self.executables(point)
+        try:
+            classes, found = self._of_point(point, context)
+        except exceptions.InvalidHooks as error:
+            if point.decides:
+                raise
+            # As with one that fails here: it is too late.
+            self._report(_ignored(base.Outcome(
+                hook='hooks', point=point, state=base.State.FAILED,
+                message=str(error)), 'it is too late to decide'))
+            return []
         if not classes and not found:
             return []
         redact = redaction.of(context.config_files, context.config_dirs,
@@ -91,6 +97,18 @@ class HookCaller:
                 _decide(outcome)
                 outcomes.append(outcome)
         return outcomes
+
+    def _of_point(self, point: base.Point, context: base.Context,
+                  ) -> tuple[list[base.Listed],
+                             list[executables_module.Executable]]:
+        """Return what has to run at a point.
+
+        :raises easystack_image.exceptions.InvalidHooks: if that cannot be
+            known, or must not be run
+        """
+        listed = self.classes(context.slot or context.origin_slot)
+        return ([each for each in listed if point in each.points
+                 and context.kind in each.kinds], self.executables(point))
 
     def classes(self, slot: str | None) -> list[base.Listed]:
         """Return the classes of a slot, in the order in which they run.

@@ -46,15 +46,18 @@ LOCKS = 'EASYSTACK_IMAGE_HOOK_LOCKS'
 #: same: a disk that hangs may keep them for long.
 _PATIENCE = 10.0
 _PACE = 0.01
-#: How much the command yields to whoever serves users (nice(2)): on a busy
-#: machine each of those gets three times as much of a processor.
+#: How much the command yields to others (nice(2)): on a busy machine each of
+#: those gets three times as much of a processor.  Where control groups have
+#: shares of their own, it is those that count.
 _YIELD = 5
+#: A session may be a group that nice values are compared in: see sched(7).
+_GROUP = Path('/proc/self/autogroup')
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; tell how it went."""
     fd, timeout, whether, locks, *command = argv
-    os.nice(_YIELD)
+    _yield()
     # What the command starts, and leaves, becomes a child of this process.
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0,
                                             0)
@@ -77,6 +80,14 @@ def main(argv: Sequence[str]) -> int:
             # As long as this process lives, so does its lock.
             _end_all(float('inf'))
     return 0
+
+
+def _yield() -> None:
+    """Have users of the service go first."""
+    os.nice(_YIELD)
+    # There is none, or this is no session of its own, which it is here.
+    with contextlib.suppress(OSError):
+        _GROUP.write_text(str(_YIELD))
 
 
 def descriptors(locks: str) -> list[int]:

@@ -37,6 +37,17 @@ class State:
     threshold: int
     #: Whether it waits to be published.
     draft: bool
+    #: For how long signatures of it hold, when they are made.
+    period: datetime.timedelta
+
+    def ends_soon(self, now: datetime.datetime,
+                  margin: datetime.timedelta) -> bool:
+        """Whether it has to be signed again.
+
+        Less than a margin is left, or than a quarter of its time, if that is
+        less: what holds for a week is signed again every few days.
+        """
+        return self.expires - now < min(margin, self.period / 4)
 
 
 def sign(repository: Repository, signers: Sequence[Signer],
@@ -123,7 +134,8 @@ def _state(repository: Repository, role: str, metadata: Metadata[Any],
         for each in results]
     worst = min(results, key=lambda each: len(each.signed) - each.threshold)
     return State(role, metadata.signed.version, metadata.signed.expires,
-                 len(worst.signed), worst.threshold, draft)
+                 len(worst.signed), worst.threshold, draft,
+                 repository.period(role))
 
 
 def publish(repository: Repository, signers: Iterable[Signer],

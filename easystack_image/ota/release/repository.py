@@ -159,9 +159,13 @@ class Repository:
     def expires(self, role: str, now: datetime.datetime,
                 ) -> datetime.datetime:
         """Return until when what is signed now holds."""
+        return (now + self.period(role)).replace(microsecond=0)
+
+    def period(self, role: str) -> datetime.timedelta:
+        """Return for how long what is signed holds."""
         days: int = json.loads(
             (self.root / 'expiry.json').read_bytes())[role]
-        return (now + datetime.timedelta(days=days)).replace(microsecond=0)
+        return datetime.timedelta(days=days)
 
     def write_expiry(self, days: Mapping[str, int]) -> None:
         """Remember for how many days each role's signatures hold."""

@@ -31,7 +31,7 @@ _READERS = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _RUNNERS = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 _WRITERS = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 #: How many seals this process remembers.
-_KEPT_MOST = 8
+_KEPT_MOST = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +120,11 @@ def unprotect(slot: Path) -> None:
                 path.chmod(0o700)
 
 
-def read(slot: Path) -> Seal | None:
+def read(slot: Path, keep: bool = True) -> Seal | None:
     """Return the seal of a slot, or None if it has none.
 
+    :param keep: whether this process remembers it, which takes some
+        megabytes
     :raises easystack_image.exceptions.SlotError: if it is damaged
     """
     try:
@@ -131,7 +133,8 @@ def read(slot: Path) -> Seal | None:
         return None
     try:
         about = os.stat(NAME, dir_fd=fd, follow_symlinks=False)
-        return _read(slot, fd, about)
+        return (_read(slot, fd, about) if keep
+                else _parse(slot, fsio.read_file(NAME, fd, _LIMIT)))
     except FileNotFoundError:
         return None
     finally:

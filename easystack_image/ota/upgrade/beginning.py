@@ -14,6 +14,7 @@ from easystack_image.ota.client import memory as memories
 from easystack_image.ota.client import offers
 from easystack_image.ota.client import receipts
 from easystack_image.ota.client import updater
+from easystack_image.ota.hooks import calls
 from easystack_image.ota.journal import journal as journals
 from easystack_image.ota.journal.records import Event
 from easystack_image.ota.journal.records import Kind
@@ -65,6 +66,8 @@ def begin(tools: tools_module.Tools, order: Order,
           progress: downloads.Progress) -> machine.Result | None:
     """Install, or upgrade.
 
+    Whoever says it again, since it did not end, has it go on.
+
     :param progress: hears how far a download is
     :returns: None if there is nothing to do, which the operator is told
     :raises easystack_image.exceptions.OtaError: if it must not be, or could
@@ -72,10 +75,15 @@ def begin(tools: tools_module.Tools, order: Order,
     """
     with tools.writer() as writer:
         unfinished = writer.unfinished
+        if unfinished and _says_again(order, unfinished):
+            tools.say(f'the {unfinished.kind} to {unfinished.target} goes on')
+            return machine.go_on(tools, writer, unfinished, order.forced,
+                                 order.until)
         current = tools.slots.current()
         if unfinished and not (works.irrevocable(unfinished) or (
                 order.version and _is_stuck(tools, unfinished))):
             raise _did_not_end(unfinished)
+        calls.HookCaller(tools.settings).executables()
         installed = current.release if current else None
         chosen = _wanted(tools, writer, order, installed, progress)
         if unfinished and (chosen is None or (
@@ -94,6 +102,24 @@ def begin(tools: tools_module.Tools, order: Order,
             archive_bytes=sum(file.size for file in release.files.values()))
         return machine.Machine(works.Work(tools, writer, upgrade),
                                order.until).run()
+
+
+def _says_again(order: Order, upgrade: Upgrade) -> bool:
+    """Whether an order is what an upgrade that did not end is about.
+
+    Not if it goes back, or stopped where an operator wanted to decide; and
+    who names no release may mean one that mends this one, if there is no way
+    back.
+    """
+    if upgrade.kind is not order.kind or machine.stopped(upgrade) or (
+            upgrade.event(Step.ROLLBACK) is not None):
+        return False
+    if order.archive is not None:
+        return upgrade.records[0].details.get('archive') == str(
+            order.archive.resolve())
+    if order.version is None:
+        return not works.irrevocable(upgrade)
+    return order.version == upgrade.target
 
 
 def _did_not_end(upgrade: Upgrade) -> exceptions.JournalError:
@@ -153,8 +179,7 @@ def _supersede(tools: tools_module.Tools, writer: journals.Writer,
     tools.say(f'the {upgrade.kind} to {upgrade.target}, which did not end, '
               f'is superseded by {release}')
     if works.irrevocable(upgrade):
-        tools.patiently(lambda: memories.raise_floor(
-            tools.home, current.release.number))
+        memories.raise_floor(tools.home, current.release.number)
     writer.close(Outcome.COMMITTED, superseded_by=release.version)
 
 
@@ -183,7 +208,8 @@ def _wanted(tools: tools_module.Tools, writer: journals.Writer, order: Order,
         raise exceptions.RefusedRelease(
             f'{release} is older than {installed}, which is installed: to go '
             'back is a "rollback"')
-    if (order.version, order.archive, order.again) == (None, None, False):
+    if installed is not None and (
+            order.version, order.archive, order.again) == (None, None, False):
         _refuse_rolled_back(writer.upgrades, release)
     return chosen
 

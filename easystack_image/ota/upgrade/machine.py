@@ -15,6 +15,7 @@ from typing import Any
 
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base as hooks_base
+from easystack_image.ota.journal import journal as journals
 from easystack_image.ota.journal import records
 from easystack_image.ota.journal.records import Event
 from easystack_image.ota.journal.records import Kind
@@ -253,14 +254,24 @@ def resume(tools: tools_module.Tools,
         if writer.unfinished is None:
             nodes.catch_up(tools, writer.upgrades)
             return None
-        if not told and _stopped(writer.unfinished):
+        if not told and stopped(writer.unfinished):
             return None
-        works.refuse_foreign(tools.slots, writer.unfinished)
-        return Machine(works.Work(tools, writer, writer.unfinished,
-                                  forced)).run()
+        return go_on(tools, writer, writer.unfinished, forced)
 
 
-def _stopped(upgrade: Upgrade) -> bool:
+def go_on(tools: tools_module.Tools, writer: journals.Writer,
+          upgrade: Upgrade, forced: Sequence[str] = (),
+          until: Step | None = None) -> Result:
+    """Go on with an upgrade that did not end.
+
+    :param until: the step after which to stop, None for none
+    :raises easystack_image.exceptions.OtaError: see :meth:`Machine.run`
+    """
+    works.refuse_foreign(tools.slots, upgrade)
+    return Machine(works.Work(tools, writer, upgrade, forced), until).run()
+
+
+def stopped(upgrade: Upgrade) -> bool:
     """Whether an operator wanted to decide how to go on from here."""
     until = upgrade.records[0].details.get('until')
     return until is not None and upgrade.records[-1].step is Step(until) and (

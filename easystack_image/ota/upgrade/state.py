@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from typing import Any
 
 from easystack_image import exceptions
@@ -148,9 +149,16 @@ def read(tools: tools_module.Tools) -> dict[str, Any]:
 
 def warning(tools: tools_module.Tools) -> str:
     """Return why the release that is in use should not be, or ''."""
-    current = tools.slots.current()
+    current = _current(tools)
     return offers.warning(current.release if current else None,
                           memories.load(tools.home))
+
+
+def unheard(tools: tools_module.Tools) -> str:
+    """Return how long the repository has not been heard, or ''."""
+    settings = tools.settings
+    return memories.load(tools.home).unheard(
+        time.time(), settings.check_warn_days) if settings.repository else ''
 
 
 def _current(tools: tools_module.Tools) -> slots_module.Slot | None:
@@ -177,7 +185,10 @@ def _attention(tools: tools_module.Tools, last: Upgrade | None,
                error: str | None) -> list[str]:
     """Return what somebody should look after."""
     texts = [text for text in (error, unattended(tools, last)) if text]
+    texts += filter(None, [unheard(tools)])
     version = tools.slots.current_version()
+    if version in tools.slots.damaged():
+        texts.append(f'the slot of {version}, which is in use, is damaged')
     if found is not None and version is not None and not [
             each for each in found if each['role'] == 'serving'
             and each['pid'] is not None]:

@@ -130,7 +130,7 @@ def commit(work: works.Work) -> dict[str, Any]:
     work.fleet.open(work.new())
     floor = _floor(work)
     # First: if there is no room for it, the way back still is a short one.
-    work.tools.patiently(lambda: memories.raise_floor(work.tools.home, floor))
+    memories.raise_floor(work.tools.home, floor)
     work.fleet.let_go(work.standby_name)
     if declarations.Phase.CONTRACT in work.phases:
         # From then on the last node may contract the database.

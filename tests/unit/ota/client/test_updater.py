@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -216,6 +217,34 @@ class UpdaterTest(base.SiteCase):
             progress=lambda done, size: seen.append((done, size)))
         size = path.stat().st_size
         self.assertEqual((size, size), seen[-1])
+
+    def test_silent_for_days(self) -> None:
+        """Whoever keeps newer releases away is noticed."""
+        self.options['run_directory'] = self.root / 'run'
+        self.succeed('check')
+        place = home.Home(self.root / 'state')
+        self.server.folder = self.root / 'gone'
+        self.options['repository'] = 'http://127.0.0.1:9/'
+        self.assertEqual(4, self.command('check').code)
+        memory.update(place, lambda seen: dataclasses.replace(
+            seen, seen=seen.seen - 7 * 86400))
+        result = self.command('check')
+        self.assertEqual(3, result.code)
+        self.assertIn('has not answered for 7 days', result.errors)
+        status = self.command('status', '-f', 'json')
+        self.assertEqual(3, status.code)
+        self.assertIn('has not answered for 7 days',
+                      ' '.join(status.json['attention']))
+        self.options['check_warn_days'] = 0
+        self.assertEqual(4, self.command('check').code)
+
+    def test_floor_while_something_is_downloaded(self) -> None:
+        """A download may take hours, and an upgrade ends meanwhile."""
+        self.succeed('check')
+        place = home.Home(self.root / 'state')
+        with place.locked():
+            memory.raise_floor(place, 7)
+        self.assertEqual(7, memory.load(place).floor)
 
     def test_memory_is_damaged(self) -> None:
         self.succeed('check')

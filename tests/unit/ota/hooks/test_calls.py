@@ -250,6 +250,17 @@ class ClassesTest(base.HookCase):
 class InconsistentTest(base.HookCase):
     """It is found when they are loaded, before any is run."""
 
+    def test_too_late(self) -> None:
+        """Where a hook that fails changes nothing, neither does this."""
+        for point in ('after-commit', 'before-rollback', 'after-rollback'):
+            self.executable('exit 0', point=point).chmod(0o775)
+            self.assertEqual([], self.run_hooks(point))
+            told = self.outcomes.pop()
+            self.assertIs(hooks_base.State.IGNORED, told.state)
+            self.assertIn('others may write', told.message)
+        self.executable('exit 0').chmod(0o775)
+        self.assertRaises(exceptions.InvalidHooks, self.run_hooks)
+
     def refuse(self, classes: str, *words: str, **points: str) -> None:
         error = self.assertRaises(
             exceptions.InvalidHooks, self.caller().run,

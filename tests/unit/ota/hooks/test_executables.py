@@ -128,6 +128,11 @@ class RunTest(base.HookCase):
         error = self.assertRaises(exceptions.HookFailed, self.run_hooks)
         nice = min(os.getpriority(os.PRIO_PROCESS, 0) + 5, 19)
         self.assertTrue(str(error).endswith(f'exited with 1: {nice}'), error)
+        if os.path.exists('/proc/self/autogroup'):
+            self.executable('cat /proc/self/autogroup >&2; exit 1')
+            error = self.assertRaises(exceptions.HookFailed, self.run_hooks)
+            # Those who share a session have it from each other.
+            self.assertRegex(str(error), 'nice (5|0)$')
 
     def test_signal(self) -> None:
         self.executable('kill -9 $$')

@@ -133,6 +133,24 @@ class CommandTest(base.Case):
         self.release('sign', self.repository, '--yes', '--key=carla',
                      '--key=anna')
         self.release('publish', self.repository, '--key=online')
+        self.release('status', self.repository)
+        # Of what holds for three days, not much can be left.
+        self.release('status', self.repository, '--warn-days=3650')
+        now = base.now()
+        for role, margin, days in (('timestamp', 7, 3), ('stable', 7, 180)):
+            state, = (each for each in publish.states(
+                repositories.Repository(self.repository))
+                if each.role == role)
+            self.assertEqual(days, state.period.days)
+            # A quarter of its time, or the margin: what is less.
+            least = min(datetime.timedelta(days=margin), state.period / 4)
+            for seconds, soon in ((60, False), (-60, True)):
+                self.assertIs(soon, state.ends_soon(
+                    state.expires - least - datetime.timedelta(
+                        seconds=seconds),
+                    datetime.timedelta(days=margin)), (role, seconds))
+        repositories.Repository(self.repository).write_expiry(
+            {'timestamp': 40})
         said = self.release('status', self.repository, code=3)
         self.assertIn('signed again soon: timestamp', said)
         self.release('status', self.repository, '--warn-days=1')

@@ -274,7 +274,7 @@ class VerifyTest(SlotsCase):
             path.mkdir()
             (path / seal.NAME).write_bytes(source.read_bytes())
             self.assertIs(seal.read(path), seal.read(path))
-        self.assertLessEqual(len(seal._KEPT), 8)
+        self.assertLessEqual(len(seal._KEPT), 4)
 
 
 class PointerTest(SlotsCase):

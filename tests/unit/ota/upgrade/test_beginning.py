@@ -44,6 +44,14 @@ def _without_uv(self: building.Builder, scratch: Path, what: str,
         python.chmod(0o755)
 
 
+def _fail(*_: object) -> None:
+    raise exceptions.CanaryFailed('other bytes')
+
+
+def _later(*_: object) -> None:
+    raise exceptions.NotNow('Keystone does not answer')
+
+
 class BeginningCase(base.SiteCase):
     """A channel with 1.0.0, which serves, and 2.0.0."""
 
@@ -113,7 +121,7 @@ class BeginningCase(base.SiteCase):
     def learn(self, floor: int = 0, **revoked: str) -> None:
         """Have the updater know what its next ``check`` would tell."""
         home = self.tools.home
-        memories.save(home, memories.load(home).learn(
+        memories.update(home, lambda memory: memory.learn(
             0, floor, {int(number[1:]): reason
                        for number, reason in revoked.items()}))
 
@@ -136,6 +144,39 @@ class TestOrder(BeginningCase):
         self.assertEqual({NEW}, self.world.serving())
         self.refused('is a "rollback"', version=OLD)
         self.assertIsNone(self.begin())
+
+    def test_untrusted_hook(self) -> None:
+        """Of whatever point: it is not begun."""
+        self.install()
+        path = self.world.root / 'hooks/after-commit/50-x'
+        path.parent.mkdir(parents=True)
+        path.write_text('#!/bin/sh\n')
+        for mode, words in ((0o775, 'others may write'),
+                            (0o644, 'not executable')):
+            path.chmod(mode)
+            self.refused(words)
+        path.unlink()
+        self.assertIs(Outcome.COMMITTED, self.begin().outcome)
+
+    def test_install_again(self) -> None:
+        """The first one failed; whatever was wrong may be right now."""
+        with fixtures.MonkeyPatch('easystack_image.ota.upgrade.canary.run',
+                                  _fail):
+            result = self.begin(Kind.INSTALL)
+        self.assertIs(Outcome.ROLLED_BACK, result.outcome)
+        self.assertIs(Outcome.COMMITTED, self.begin(Kind.INSTALL).outcome)
+
+    def test_archive_again(self) -> None:
+        self.install()
+        path = self.client().download(NEW)
+        self.begin(archive=path, until=Step.PREFLIGHT)
+        self.refused('did not end', archive=path)
+        with fixtures.MonkeyPatch('easystack_image.ota.upgrade.canary.run',
+                                  _later):
+            self.assertRaises(exceptions.NotNow, machine.resume, self.tools)
+        # Another file is another release, whatever it is called.
+        self.refused('did not end', archive=self.another())
+        self.assertIs(Outcome.COMMITTED, self.begin(archive=path).outcome)
 
     def test_below_the_floor_or_revoked(self) -> None:
         self.learn(floor=9)
@@ -293,7 +334,7 @@ class TestResume(BeginningCase):
             self.learn(n2='it leaks')
             self.check_back(until, 'it is revoked: it leaks')
             # Which no updater does.
-            memories.save(self.tools.home, before)
+            memories.update(self.tools.home, lambda _, kept=before: kept)
 
     def test_below_the_floor(self) -> None:
         self.begin(until=Step.CANARY)

@@ -25,6 +25,7 @@ from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.cmd.ota import main
 from easystack_image.cmd.ota import output
+from easystack_image.ota import home as homes
 from easystack_image.ota.client import memory as memories
 from easystack_image.ota.client import offers
 from easystack_image.ota.client import updater
@@ -277,7 +278,8 @@ class TestEnds(MachineCase):
     def test_cold_to_what_was_revoked(self) -> None:
         self.begin(NEW)
         home = self.world.tools().home
-        memories.save(home, memories.load(home).learn(0, 0, {1: 'it leaks'}))
+        memories.update(home, lambda memory: memory.learn(
+            0, 0, {1: 'it leaks'}))
         error = self.assertRaises(exceptions.RefusedRelease, self.roll_back)
         self.assertIn('it leaks', str(error))
         self.serves(NEW)
@@ -395,7 +397,7 @@ class TestCommands(MachineCase):
 
     def test_did_not_end(self) -> None:
         """Who cannot go back, nor on, says so."""
-        self.begin(NEW, until=Step.SOAK)
+        self.order(NEW, until=Step.SOAK)
         code, found = self.run_command('upgrade', NEW)
         self.assertEqual((5, None, NEW), (code, found['outcome'],
                                           found['target']))
@@ -410,6 +412,58 @@ class TestCommands(MachineCase):
             self.assertEqual((0, []), (code, status['attention']))
         self.assertEqual(0, self.run_command('rollback')[0])
         self.serves(OLD)
+
+    def test_said_again(self) -> None:
+        """Whoever is told to try it later says the same once more."""
+        hook = self.hook('at-soak', 21)
+        self.assertRaises(exceptions.NotNow, self.order, NEW)
+        for words in (('upgrade',), ('upgrade', NEW)):
+            code, found = self.run_command(*words)
+            self.assertEqual((4, NEW), (code, found['target']), found)
+        self.assertEqual(5, self.run_command('upgrade', CONTRACTING)[0])
+        hook.unlink()
+        code, found = self.run_command('upgrade')
+        self.assertEqual((0, 'committed'), (code, found['outcome']))
+        self.serves(NEW)
+        self.assertEqual(2, len(self.world.tools().journal.history()))
+
+    def test_not_said_again(self) -> None:
+        """What goes back goes back."""
+        self.begin(NEW, until=Step.SOAK)
+        self.world.broken.add(OLD)
+        self.assertEqual(5, self.run_command('rollback')[0])
+        self.world.broken.clear()
+        self.assertEqual(5, self.run_command('upgrade')[0])
+        self.assertEqual(0, self.run_command('resume')[0])
+        self.serves(OLD)
+
+    def test_locked_by_another(self) -> None:
+        """Who waited in vain for a lock leaves something to go on with."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.ota.upgrade.tools._PATIENCE', 0.1))
+        self.begin(NEW, until=Step.CANARY)
+        with homes.Home(self.root / 'opt').locked():
+            code, found = self.run_command('resume')
+        self.assertEqual((4, NEW), (code, found['target']))
+        with self.world.tools().writer():
+            # That is another's.
+            self.assertRaises(ValueError, self.run_command, 'resume')
+        self.assertEqual(0, self.run_command('resume')[0])
+        self.serves(NEW)
+
+    def test_damaged_slot(self) -> None:
+        """The one in use: all else is shown."""
+        path = self.root / 'opt/slots' / OLD / 'seal.json'
+        path.parent.chmod(0o755)
+        path.chmod(0o644)
+        path.write_text('{')
+        code, status = self.run_command('status')
+        self.assertEqual((3, [OLD], None), (code, status['damaged'],
+                                            status['current']))
+        self.assertIn(f'{OLD}, which is in use, is damaged',
+                      status['attention'][0])
+        self.assertEqual(['serving'], [each['role'] for each
+                                       in status['instances']])
 
     def test_rollback_fails(self) -> None:
         self.begin(NEW, until=Step.SOAK)
@@ -873,10 +927,10 @@ class TestContract(MachineCase):
     def test_superseded(self) -> None:
         """By a release that mends it, and by nothing else."""
         self.stop_there()
-        for version in (None, CONTRACTING):
-            error = self.assertRaises(exceptions.JournalError, self.order,
-                                      version)
-            self.assertIn('did not end', str(error))
+        error = self.assertRaises(exceptions.JournalError, self.order)
+        self.assertIn('did not end', str(error))
+        # It is what it fails at.
+        self.assertRaises(exceptions.HookFailed, self.order, CONTRACTING)
         self.world.make_slot('4.0.0', 4, ['expand', 'contract'])
         (self.root / 'hooks/at-contract/ours').unlink()
         result = self.order()
