@@ -67,7 +67,7 @@ class OutputTest(base.Case):
                 self.assertNotIn('Traceback', done.stderr)
 
     def test_nobody_listens(self) -> None:
-        """stderr was closed: the system's log is told."""
+        """Nobody reads stderr: the system's log is told."""
         done = self.run_main(
             'def run(arguments):\n'
             '    output.say("x")\n'

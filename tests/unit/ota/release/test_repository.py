@@ -136,7 +136,6 @@ class CommandTest(base.Case):
         self.release('status', self.repository)
         # Of what holds for three days, not much can be left.
         self.release('status', self.repository, '--warn-days=3650')
-        now = base.now()
         for role, margin, days in (('timestamp', 7, 3), ('stable', 7, 180)):
             state, = (each for each in publish.states(
                 repositories.Repository(self.repository))
