@@ -121,6 +121,10 @@ def run_check(arguments: argparse.Namespace,
         if not unheard:
             raise
         output.say(str(error))
+        if arguments.format == 'json':
+            output.record(arguments, {'channel': found.channel,
+                                      'error': str(error),
+                                      'attention': unheard})
         return output.attention(unheard)
     unattended = _unattended(found)
     installed = status.installed.version if status.installed else None

@@ -228,8 +228,9 @@ class UpdaterTest(base.SiteCase):
         self.assertEqual(4, self.command('check').code)
         memory.update(place, lambda seen: dataclasses.replace(
             seen, seen=seen.seen - 7 * 86400))
-        result = self.command('check')
+        result = self.command('check', '-f', 'json')
         self.assertEqual(3, result.code)
+        self.assertIn('7 days', result.json['attention'])
         self.assertIn('has not answered for 7 days', result.errors)
         status = self.command('status', '-f', 'json')
         self.assertEqual(3, status.code)
