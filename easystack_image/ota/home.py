@@ -62,8 +62,7 @@ class Home:
             could change what is in it
         :raises OSError: if it cannot be made
         """
-        path = self.path / part
-        make(path, self._mode)
+        path = self._made(part)
         for each in {self.path, path}:
             _check_trusted(each)
         fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -82,6 +81,13 @@ class Home:
         finally:
             os.close(fd)
 
+    def _made(self, part: str) -> Path:
+        """Return the path of one of the directories, which is there then."""
+        # By itself: those above others may be entered by all.
+        make(self.path, self._mode)
+        make(self.path / part, self._mode)
+        return self.path / part
+
     def in_use(self, part: str = '') -> bool:
         """Whether somebody has a directory locked.
 
@@ -95,8 +101,7 @@ class Home:
 
         :returns: its descriptor
         """
-        make(self.path / name, self._mode)
-        fd = fsio.open_directory(str(self.path / name))
+        fd = fsio.open_directory(str(self._made(name)))
         try:
             yield fd
         finally:

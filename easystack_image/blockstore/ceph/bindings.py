@@ -33,4 +33,5 @@ def _load(name: str) -> Any:
         raise exceptions.ConfigurationError(
             f'the engine "ceph" needs the Python module {name} ({error}): '
             f"install Debian's package python3-{name}, and let the Python "
-            'that runs Glance find it') from error
+            'that runs Glance find it; a slot of an upgrade over the air '
+            'finds only what its release has') from error

@@ -6,7 +6,7 @@ more at any time.  It has to be found even if it was started by hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 import contextlib
 import os
 from pathlib import Path
@@ -25,6 +25,29 @@ def processes(slot: Path) -> list[int]:
                   if entry.name.isdigit() and int(entry.name) != os.getpid()
                   and any(text.startswith(prefix)
                           for text in _mentioned(entry)))
+
+
+def name(process: int) -> str:
+    """Return what the kernel calls a process: 15 bytes; '' if it is gone."""
+    try:
+        return (_PROC / str(process) / 'comm').read_text(
+            errors='replace').strip()
+    except OSError:
+        return ''
+
+
+def descends(process: int, ancestors: Collection[int]) -> bool:
+    """Whether a process is one of those, or a child of one, at any depth."""
+    while process > 1:
+        if process in ancestors:
+            return True
+        try:
+            stat = (_PROC / str(process) / 'stat').read_text(errors='replace')
+        except OSError:
+            return False
+        # After the name, which may hold blanks and parentheses itself.
+        process = int(stat.rpartition(')')[2].split()[1])
+    return False
 
 
 def _mentioned(process: Path) -> Iterator[str]:

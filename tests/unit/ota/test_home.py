@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 
 import fixtures
@@ -45,6 +46,15 @@ class HomeTest(base.Case):
                 self.lock()
                 os.chown(self.path, 12345, -1)
             self.refused('belongs to user')
+
+    def test_parts(self) -> None:
+        """Whichever is made first: it belongs to its owner alone."""
+        private = home.Home(self.path)
+        for use in (private.locked('journal'), private.directory('other')):
+            with use:
+                self.assertEqual(0o700, stat.S_IMODE(
+                    self.path.stat().st_mode))
+            shutil.rmtree(self.path)
 
     def test_made_with_its_mode(self) -> None:
         """Whoever is killed on the way leaves none with another."""

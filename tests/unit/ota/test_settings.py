@@ -11,8 +11,9 @@ from easystack_image.ota import settings
 from tests.unit.ota import base
 
 #: Deployers' files name them.
-NAMES = {'repository', 'channel', 'trusted_root', 'state_directory',
-         'slots_directory', 'keep_slots', 'uv', 'python', 'proxy', 'ca_file',
+NAMES = {'repository', 'channel', 'check_warn_days', 'trusted_root',
+         'state_directory', 'slots_directory', 'keep_slots', 'uv', 'python',
+         'proxy', 'ca_file',
          'timeout', 'minimum_rate', 'maximum_size', 'run_directory',
          'launcher', 'listen', 'application', 'config_file', 'uwsgi_file',
          'processes', 'threads', 'warm_paths', 'warm_images',

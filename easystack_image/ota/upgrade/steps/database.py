@@ -83,7 +83,9 @@ def wait_for_old(work: works.Work, but: Collection[str] = ()) -> None:
     """
     def left() -> str:
         what = ', '.join(_living(work, but))
-        return what and f'{what} must end: it answers what it was asked'
+        return what and (
+            f'{what} must end: an instance does when it has answered what it '
+            'was asked, anything else has to be started again')
 
     _wait(work, left)
 
@@ -114,9 +116,11 @@ def _living(work: works.Work, but: Collection[str]) -> Iterator[str]:
     names = [name for name in work.fleet.of_others(work.target.path)
              if name not in but]
     yield from (f'instance {name}' for name in names)
-    if names or but:
+    if names:
         return
+    masters = {work.fleet.pid(name) or 0 for name in but}
     for version in work.slots.versions():
         if version != work.upgrade.target:
-            yield from (f'process {pid} of {version}' for pid in
-                        using.processes(work.slots.path(version)))
+            yield from (f'process {pid} of {version} ({using.name(pid)})'
+                        for pid in using.processes(work.slots.path(version))
+                        if not using.descends(pid, masters))

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 import shutil
 import signal
+import subprocess
 import threading
 import time
 from typing import Any
@@ -43,6 +44,7 @@ from easystack_image.ota.upgrade import plans
 from easystack_image.ota.upgrade import returning
 from easystack_image.ota.upgrade import state
 from easystack_image.ota.upgrade import work as works
+from easystack_image.ota.upgrade.steps import database
 from tests.unit.ota import base
 from tests.unit.ota.upgrade import world as worlds
 
@@ -909,6 +911,38 @@ class TestContract(MachineCase):
         path.unlink()
         self.assertIs(Outcome.COMMITTED, self.resume().outcome)
         self.serves(CONTRACTING)
+
+    def test_a_service_of_the_old_slot(self) -> None:
+        """Whoever forgot to start it again still has a warm way back."""
+        slot = self.world.tools().slots.get(OLD).path
+        with subprocess.Popen(['/bin/cat'], cwd=slot,
+                              stdin=subprocess.PIPE) as forgotten:
+            error = self.assertRaises(exceptions.NotNow, self.begin,
+                                      CONTRACTING)
+            self.assertIn(f'process {forgotten.pid} of {OLD} (cat) must end',
+                          str(error))
+            self.assertEqual(2, len(self.world.running), self.world.running)
+            # What the one that waits consists of is not in the way.
+            with fixtures.MonkeyPatch(
+                    'easystack_image.ota.upgrade.fleet.Fleet.pid',
+                    lambda *_: os.getpid()):
+                self.assertIs(Outcome.ROLLED_BACK, self.roll_back().outcome)
+                self.begin(CONTRACTING, until=Step.SOAK)
+                living = list(database._living(
+                    works.Work(self.world.tools(), mock.Mock(), self.last()),
+                    {self.waiting()}))
+                self.assertEqual([], living)
+        self.assertIs(Outcome.COMMITTED, self.resume().outcome)
+        self.serves(CONTRACTING)
+
+    def last(self) -> Any:
+        return self.world.tools().journal.history()[-1]
+
+    def waiting(self) -> str:
+        """Return the name of the instance that waits for a rollback."""
+        name, = (name for name in self.world.running
+                 if not self.world.place(name).gate.exists())
+        return name
 
     def stop_there(self) -> None:
         """Have a hook keep failing when it contracts."""
