@@ -9,6 +9,7 @@ last one is never taken out, whatever becomes of the others meanwhile.
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 from pathlib import Path
@@ -58,7 +59,8 @@ def _serves(url: str, timeout: float) -> bool:
             raise ValueError('it begins with neither http:// nor https://')
         with opener.open(url, timeout=timeout) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # The last of them is what speaks something else, such as TLS.
         LOG.info('The health check %(url)s does not say that it serves: '
-                 '%(error)s', {'url': url, 'error': error})
+                 '%(error)r', {'url': url, 'error': error})
         return False

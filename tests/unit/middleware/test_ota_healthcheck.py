@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.server
 from pathlib import Path
+import socketserver
 import threading
 from typing import Any
 
@@ -31,6 +32,14 @@ class Node(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
+
+
+class Stranger(socketserver.StreamRequestHandler):
+    """What does not speak HTTP."""
+
+    def handle(self) -> None:
+        self.rfile.readline()
+        self.wfile.write(self.server.words)  # type: ignore[attr-defined]
 
 
 class HealthcheckTest(testtools.TestCase):
@@ -60,6 +69,15 @@ class HealthcheckTest(testtools.TestCase):
         self.addCleanup(node.shutdown)
         return node
 
+    def stranger(self, words: bytes) -> str:
+        """Return the URL of a node that answers with something else."""
+        server = socketserver.ThreadingTCPServer(('127.0.0.1', 0), Stranger)
+        server.words = words  # type: ignore[attr-defined]
+        self.addCleanup(server.server_close)
+        threading.Thread(target=server.serve_forever).start()
+        self.addCleanup(server.shutdown)
+        return f'http://127.0.0.1:{server.server_address[1]}/'
+
     def use(self, *urls: str) -> None:
         self.conf.set_override('other_nodes', list(urls), options.GROUP)
 
@@ -88,6 +106,17 @@ class HealthcheckTest(testtools.TestCase):
                      ('nonsense',)):
             self.use(*urls)
             self.assertTrue(self.available, urls)
+
+    def test_neighbour_that_speaks_something_else(self) -> None:
+        logged = self.useFixture(fixtures.FakeLogger())
+        for words, error in ((b'\x15\x03\x03\0\2\2\x46', 'BadStatusLine'),
+                             (b'HTTP/1.1 200 OK\r\nA: ' + b'b' * 70000,
+                              'LineTooLong')):
+            url = self.stranger(words)
+            self.assertFalse(ota_healthcheck._serves(url, 60))
+            self.use(url)
+            self.assertTrue(self.available, error)
+            self.assertIn(error, logged.output)
 
     def test_no_instance(self) -> None:
         self.useFixture(fixtures.EnvironmentVariable(
