@@ -97,18 +97,37 @@ class ReplicaFormat(base.Hook):
     def run(self, context: base.Context) -> str | None:
         """See the base class."""
         for store, _ in glance.Configuration(context).local:
-            for target in _ask(context, programs.slot(context), store,
-                               'device', 'formats'):
-                self._check(context, store, target)
+            targets = _formats(context, programs.slot(context), store)
+            origins = (_formats(context, context.origin_slot, store)
+                       if context.origin_slot else {})
+            for kind, origin in origins.items():
+                self._check_origin(context, store, origin, targets.get(kind))
+            for kind, target in targets.items():
+                self._check_target(context, store, target, origins.get(kind))
         return None
 
-    def _check(self, context: base.Context, store: str,
-               target: dict[str, Any]) -> None:
-        """Compare one format."""
+    def _check_origin(self, context: base.Context, store: str,
+                      origin: dict[str, Any], target: dict[str, Any] | None,
+                      ) -> None:
+        """See that a format of the release in use can be read."""
+        reads: set[int] = set(target['reads']) if target else set()
+        if origin['writes'] not in reads:
+            # There need be none of it by now.
+            raise exceptions.HookFailed(
+                f'release {context.origin} writes format {origin["writes"]} '
+                f'of {origin["format"]} to store {store}, and goes on with '
+                'it until the hand-over, on other nodes even longer; release '
+                f'{context.target} does not read it (it reads '
+                f'{_list(reads) or "none"}). A release in between has to '
+                'read both')
+
+    def _check_target(self, context: base.Context, store: str,
+                      target: dict[str, Any], origin: dict[str, Any] | None,
+                      ) -> None:
+        """See that a format of the new release can be used, and read."""
         kind, reads = target['format'], set(target['reads'])
-        found = _origin(context, store, kind)
-        before: set[int] = set(found['reads']) if found else set()
-        if not found or not before <= reads:
+        before: set[int] = set(origin['reads']) if origin else set()
+        if not origin or not before <= reads:
             # Nobody knows without a look which of them are there.
             there = _found(context, store, kind)
             if not there <= reads:
@@ -116,7 +135,7 @@ class ReplicaFormat(base.Hook):
                     f'release {context.target} does not read format '
                     f'{_list(there - reads)} of {kind} that store {store} '
                     f'has; it reads {_list(reads)}')
-        if found and target['writes'] not in before:
+        if origin and target['writes'] not in before:
             raise exceptions.HookFailed(
                 f'release {context.target} writes format '
                 f'{target["writes"]} of {kind}, which release '
@@ -124,13 +143,11 @@ class ReplicaFormat(base.Hook):
                 'back. A release in between has to read both')
 
 
-def _origin(context: base.Context, store: str, kind: str,
-            ) -> dict[str, Any] | None:
-    """Return what the release before knows of a format, if it can tell."""
-    if context.origin_slot is None:
-        return None
-    rows = _ask(context, context.origin_slot, store, 'device', 'formats')
-    return next((row for row in rows if row['format'] == kind), None)
+def _formats(context: base.Context, slot: str, store: str,
+             ) -> dict[str, dict[str, Any]]:
+    """Return what the release of a slot knows of formats, by their kinds."""
+    return {row['format']: row for row in _ask(
+        context, slot, store, 'device', 'formats')}
 
 
 def _found(context: base.Context, store: str, kind: str) -> set[int]:

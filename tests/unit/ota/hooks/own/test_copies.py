@@ -86,12 +86,13 @@ class CopiesTest(StoreCase):
 
 class FormatTest(StoreCase):
 
-    def origin(self, reads: Sequence[int]) -> str:
-        """Make a slot whose release reads other formats."""
+    def origin(self, reads: Sequence[int], **writes: int) -> str:
+        """Make a slot whose release reads, or writes, other formats."""
         program = self.root / 'origin' / 'bin' / 'easystack-image-manage'
-        program.parent.mkdir(parents=True)
-        rows = json.dumps([{'format': kind, 'reads': list(reads), 'writes': 1,
-                            'found': None} for kind in ('device', 'copy')])
+        program.parent.mkdir(parents=True, exist_ok=True)
+        rows = json.dumps([{'format': kind, 'reads': list(reads),
+                            'writes': number, 'found': None} for kind, number
+                           in {'device': 1, 'copy': 1, **writes}.items()])
         program.write_text(f"#!/bin/sh\necho '{rows}'\n")
         program.chmod(0o755)
         return str(self.root / 'origin')
@@ -129,3 +130,12 @@ class FormatTest(StoreCase):
     def test_no_way_back(self) -> None:
         self.refuse('writes format 1', '1.0.0', 'no way back',
                     origin_slot=self.origin([7]))
+
+    def test_origin_goes_on_writing_what_is_not_read(self) -> None:
+        """Although none of it is there by the time of the check."""
+        # Of the last kind the new release knows nothing at all.
+        for kind in ('device', 'copy', 'log'):
+            self.refuse(f'release 1.0.0 writes format 7 of {kind}',
+                        'store fast', '2.0.0 does not read',
+                        'until the hand-over',
+                        origin_slot=self.origin([1, 7], **{kind: 7}))
