@@ -32,7 +32,8 @@ OPTS = [
     cfg.IntOpt(
         'other_nodes_timeout', default=2, min=1, max=30,
         help='How long to wait for the health check of another node, in '
-             'seconds.'),
+             'seconds. The load balancer that asks this node does not wait '
+             'for it: it is told within half a second what is known.'),
 ]
 
 

@@ -57,7 +57,7 @@ class CachedHealthcheck(pluginbase.HealthcheckBaseExtension, abc.ABC):
             try:
                 if time.monotonic() >= self._fresh_until:
                     self._result = self._look()
-                    self._fresh_until = time.monotonic() + CACHED_FOR
+                    self._fresh_until = time.monotonic() + self._counts_for()
             finally:
                 self._lock.release()
         if self._result is None:
@@ -67,6 +67,10 @@ class CachedHealthcheck(pluginbase.HealthcheckBaseExtension, abc.ABC):
     @abc.abstractmethod
     def _look(self) -> pluginbase.HealthcheckResult:
         """Return what there is to see."""
+
+    def _counts_for(self) -> float:
+        """Return for how many seconds what was just seen counts."""
+        return CACHED_FOR
 
 
 class BlockHealthcheck(CachedHealthcheck):
