@@ -17,7 +17,7 @@ from easystack_image import exceptions
 from easystack_image.conf import properties as options
 from easystack_image.ota import checks
 from easystack_image.ota import settings
-from easystack_image.ota.checks import configuration
+from easystack_image.ota.checks import apart
 from easystack_image.ota.checks import database
 from easystack_image.ota.checks import pipelines
 from easystack_image.ota.checks import policy
@@ -92,9 +92,9 @@ class Deployment:
         files, directories = _files(self._conf)
         beside = dict.fromkeys(os.path.join(os.path.dirname(path), _BESIDE)
                                for path in files)
-        return judge(self._asked(lambda _: configuration.findings(
-            list(dict.fromkeys([*filter(os.path.exists, beside), *files])),
-            directories)))
+        return judge(apart.findings(
+            'options', list(dict.fromkeys([*filter(os.path.exists, beside),
+                                           *files])), directories))
 
     def pipeline(self) -> Result:
         """Judge the paste file, and tell which of our filters it has."""

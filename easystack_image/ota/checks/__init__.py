@@ -8,6 +8,7 @@ where they have to.  They change nothing, and serve nothing; hooks and
 from __future__ import annotations
 
 import dataclasses
+import json
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,3 +19,15 @@ class Finding:
     serious: bool
     #: What is wrong, where, and what to do.
     text: str
+
+
+def from_json(text: str) -> list[Finding]:
+    """Return the findings that a process of its own printed.
+
+    :raises ValueError: if they are malformed
+    """
+    try:
+        return [Finding(bool(each['serious']), str(each['text']))
+                for each in json.loads(text)]
+    except (LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f'no findings: {error!r}') from None

@@ -21,8 +21,6 @@ from easystack_image.ota import checks
 from easystack_image.ota.checks import pipelines
 from easystack_image.ota.checks import policy
 
-_ASKED = {'pipeline': pipelines.findings, 'policy': policy.findings}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask; return the exit code."""
@@ -31,12 +29,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     with os.fdopen(os.dup(1), 'w') as answers:
         os.dup2(2, 1)
         try:
-            found = _ASKED[given.what](_read(given.config_file,
-                                             given.config_dir))
+            found = _ASKED[given.what](given.config_file, given.config_dir)
         except exceptions.ConfigurationError as error:
             found = [checks.Finding(True, str(error))]
         answers.write(json.dumps(list(map(dataclasses.asdict, found))))
     return 0
+
+
+def _options(files: Sequence[str], directories: Sequence[str],
+             ) -> list[checks.Finding]:
+    # Nobody else asks for Keystone's libraries.
+    from easystack_image.ota.checks import configuration
+
+    return configuration.findings(files, directories)
+
+
+def _pipeline(files: Sequence[str], directories: Sequence[str],
+              ) -> list[checks.Finding]:
+    return pipelines.findings(_read(files, directories))
+
+
+def _policy(files: Sequence[str], directories: Sequence[str],
+            ) -> list[checks.Finding]:
+    return policy.findings(_read(files, directories))
+
+
+_ASKED = {'options': _options, 'pipeline': _pipeline, 'policy': _policy}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,13 +9,13 @@ of the deployer's choice: stores, and how to log in to Keystone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+import importlib.metadata
 import logging
 from typing import Any
 
 from keystoneauth1 import exceptions as auth_exceptions
 from keystoneauth1 import loading as auth_loading
 from oslo_config import cfg
-import stevedore
 
 LOG = logging.getLogger(__name__)
 DEFAULT = 'DEFAULT'
@@ -29,26 +29,43 @@ RESERVED = {'os_glance_staging_store': 'file',
 Known = dict[str, dict[str, cfg.Opt]]
 
 
-def _tell(_: object, entry_point: Any, error: BaseException) -> None:
+def _load(group: str) -> Iterator[tuple[str, Any]]:
+    """Yield what libraries bring under an entry point, with its names.
+
+    One that reads a command line when it is imported ends with SystemExit;
+    stevedore takes care neither of that nor of a failed assertion.
+    """
+    for each in importlib.metadata.entry_points(group=group):
+        try:
+            loaded = each.load()
+        except (Exception, SystemExit) as error:
+            _tell(each.name, error)
+        else:
+            yield each.name, loaded
+
+
+def _tell(name: str, error: BaseException) -> None:
     # Its options will be unknown, which is told where one is used.
-    LOG.info('The options of %s cannot be loaded: %r', entry_point.name,
-             error)
+    LOG.info('The options of %s cannot be loaded: %r', name, error)
 
 
 def announced() -> Known:
-    """Return what libraries announce.  What Glance says counts first."""
-    manager: stevedore.ExtensionManager[Any] = stevedore.ExtensionManager(
-        _ANNOUNCED, on_load_failure_callback=_tell)
+    """Return what libraries announce.  What Glance says counts first.
+
+    Whoever needs the global configuration afterwards has this done in a
+    process of its own: see :mod:`easystack_image.ota.checks.apart`.
+    """
     known: Known = {}
-    for each in sorted(manager.extensions, key=lambda found: (
-            not found.name.startswith('glance'), found.name)):
+    for name, list_opts in sorted(_load(_ANNOUNCED), key=lambda found: (
+            not found[0].startswith('glance'), found[0])):
         try:
-            listed = each.plugin()
-        except Exception as error:
-            _tell(None, each.entry_point, error)
+            listed = [(getattr(group, 'name', group) or DEFAULT, list(opts))
+                      for group, opts in list_opts()]
+        except (Exception, SystemExit) as error:
+            _tell(name, error)
             continue
         for group, opts in listed:
-            add(known, getattr(group, 'name', group) or DEFAULT, opts)
+            add(known, group, opts)
     return known
 
 
@@ -62,10 +79,7 @@ def add(known: Known, group: str, opts: Sequence[cfg.Opt]) -> None:
 
 def drivers() -> dict[str, Sequence[cfg.Opt]]:
     """Return the options of all drivers of stores, by the names of these."""
-    manager: stevedore.ExtensionManager[Any] = stevedore.ExtensionManager(
-        _DRIVERS, on_load_failure_callback=_tell)
-    return {each.name: each.plugin.OPTIONS or ()
-            for each in manager.extensions}
+    return {name: driver.OPTIONS or () for name, driver in _load(_DRIVERS)}
 
 
 def deprecated(known: Known) -> Iterator[tuple[str, str, str, cfg.Opt]]:

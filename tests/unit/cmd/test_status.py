@@ -5,6 +5,7 @@ The command itself needs Glance: see tests/functional.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 import subprocess
@@ -15,6 +16,8 @@ import testtools
 
 from easystack_image.blockstore import engine
 from easystack_image.cmd import status
+from tests.unit.ota import libraries
+from tests.unit.store import base as store_base
 
 SUCCESS, WARNING, FAILURE = (status.Code.SUCCESS, status.Code.WARNING,
                              status.Code.FAILURE)
@@ -78,6 +81,33 @@ class ConfigurationTest(testtools.TestCase):
 
     def test_none(self) -> None:
         self.check(Path(self.useFixture(fixtures.TempDir()).path, 'none'))
+
+
+class LibraryTest(testtools.TestCase):
+
+    def test_one_that_reads_the_configuration(self) -> None:
+        """As manilaclient does: it is no command line, nor Glance's."""
+        root = Path(self.useFixture(fixtures.TempDir()).path)
+        libraries.make(root, 'thing', """\
+            cfg.CONF([], project='thing', default_config_files=[])
+            cfg.CONF.register_opts([cfg.IntOpt('enabled_backends')])
+            """)
+        path = store_base.write_config(root / 'glance.conf', {
+            'DEFAULT': {'enabled_backends': 'fast:easystack_block'},
+            'fast': store_base.block_options([root / 'd0']),
+            'thing': {'size': 3}})
+        self.useFixture(fixtures.EnvironmentVariable('PYTHONPATH', str(root)))
+        result = subprocess.run(
+            [sys.executable, '-m', 'easystack_image.cmd.status',
+             '--config-file', str(path), 'upgrade', 'check', '--json'],
+            capture_output=True, text=True, cwd=ROOT, timeout=300)
+        self.assertEqual('', result.stderr)
+        found = {each['check']: (each['result'], each['details'])
+                 for each in json.loads(result.stdout)['checks']}
+        # What Glance says is unknown here; the rest is not.
+        self.assertIn('enabled_backends', found['Options'][1])
+        self.assertNotIn('thing', found['Options'][1])
+        self.assertEqual((SUCCESS, 'fast'), found['Stores'])
 
 
 class OutputTest(testtools.TestCase):

@@ -88,9 +88,8 @@ def _ask(context: base.Context, what: str) -> list[checks.Finding]:
     """
     done = programs.run_module(context, checks.__name__, what)
     try:
-        return [checks.Finding(bool(each['serious']), str(each['text']))
-                for each in json.loads(done.stdout)]
-    except (LookupError, TypeError, ValueError, RecursionError):
+        return checks.from_json(done.stdout)
+    except ValueError:
         raise exceptions.HookFailed(
             f'the check of the {what} failed: '
             f'{programs.last_words(done)}') from None
