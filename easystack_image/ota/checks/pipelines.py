@@ -141,7 +141,7 @@ class _Walk:
                 loadwsgi.loadfilter(uri, name=name)
             else:
                 loadwsgi.loadcontext(loadwsgi.APP, uri, name=name)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # Whatever it is, it would keep the service from starting.
             kind = 'filter' if is_filter else 'application'
             yield checks.Finding(
