@@ -53,6 +53,10 @@ TRUSTED = 'trusted-root.json'
 #: Days.
 EXPIRY = {ROOT: 365, TARGETS: 365, 'stable': 180, 'candidate': 90,
           SNAPSHOT: 14, TIMESTAMP: 14}
+#: A web server has to read it.
+_MODE = 0o644
+#: Bytes that are copied at once.
+_PIECE = 1024 * 1024
 
 
 class Repository:
@@ -185,24 +189,26 @@ class Repository:
             with _directory(self.root) as fd:
                 fsio.fsync(fd)
 
-    def write(self, path: Path, data: bytes, mode: int = 0o644) -> None:
+    def write(self, path: Path, data: bytes, mode: int = _MODE) -> None:
         """Replace a file in one step, durably; make its directories."""
         self._make(path.parent)
         with _directory(path.parent) as fd:
-            fsio.replace_file(path.name, data, fd)
-            os.chmod(path.name, mode, dir_fd=fd)
+            fsio.replace_file(path.name, data, fd, mode)
 
     def link(self, source: Path, target: Path) -> None:
         """Have a file appear at another place, too, whole and durable."""
         self._make(target.parent)
-        unfinished = target.with_name(f'{target.name}{fsio.NEW}')
-        unfinished.unlink(missing_ok=True)
-        shutil.copyfile(source, unfinished)
-        os.chmod(unfinished, 0o644)
-        with unfinished.open('rb') as file:
-            fsio.fsync(file.fileno())
-        with _directory(target.parent) as fd:
-            fsio.rename(unfinished.name, target.name, fd, fd)
+        new = f'{target.name}{fsio.NEW}'
+        with source.open('rb') as file, _directory(target.parent) as fd:
+            if fsio.exists(new, fd):
+                fsio.unlink(new, fd)
+            # Not by its name again: others may put a link there meanwhile.
+            with os.fdopen(fsio.create(new, fd), 'wb') as copy:
+                shutil.copyfileobj(file, copy, _PIECE)
+                copy.flush()
+                os.fchmod(copy.fileno(), _MODE)
+                fsio.fsync(copy.fileno())
+            fsio.rename(new, target.name, fd, fd)
             fsio.fsync(fd)
 
     def _make(self, directory: Path) -> None:

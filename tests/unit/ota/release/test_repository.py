@@ -7,15 +7,19 @@ import copy
 import dataclasses
 import datetime
 import json
+import os
 from pathlib import Path
 import shutil
+import stat
 import subprocess
 import sys
 from typing import Any
 
+import fixtures
 from tuf.api.metadata import TargetFile
 
 from easystack_image import exceptions
+from easystack_image import fsio
 from easystack_image.ota.release import ceremony
 from easystack_image.ota.release import channels
 from easystack_image.ota.release import index as indexes
@@ -81,6 +85,67 @@ class KeysTest(base.Case):
             (self.root / 'other.pub').write_bytes(data)
             self.assertRaises(exceptions.NotSigned, keys.load_public,
                               self.root / 'other.pub')
+
+
+class WritingTest(base.Case):
+    """Where others may write: what they put there is not followed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.repository = repositories.Repository(self.root / 'repository')
+        self.path = self.repository.metadata / 'timestamp.json'
+        self.key = self.root / 'key'
+        self.key.write_text('private')
+        self.key.chmod(0o600)
+
+    def assertUntouched(self) -> None:
+        self.assertEqual(('private', 0o600), (
+            self.key.read_text(), stat.S_IMODE(self.key.stat().st_mode)))
+
+    def test_a_link_takes_the_place_of_a_file(self) -> None:
+        def rename(*arguments: Any) -> None:
+            real(*arguments)
+            self.path.unlink()
+            self.path.symlink_to(self.key)
+
+        real = fsio.rename
+        self.patch(fsio, 'rename', rename)
+        self.repository.write(self.path, b'data')
+        self.assertUntouched()
+
+    def test_killed_when_a_file_has_its_name(self) -> None:
+        def rename(*arguments: Any) -> None:
+            real(*arguments)
+            raise KeyboardInterrupt
+
+        real = fsio.rename
+        self.patch(fsio, 'rename', rename)
+        self.assertRaises(KeyboardInterrupt, self.repository.write,
+                          self.path, b'data')
+        self.assertEqual(0o644, stat.S_IMODE(self.path.stat().st_mode))
+
+    def test_a_link_takes_the_place_of_a_copy(self) -> None:
+        def unlink(*arguments: Any, **others: Any) -> None:
+            real(*arguments, **others)
+            new.symlink_to(self.key)
+
+        source = self.root / 'source'
+        source.write_text('data')
+        new = self.path.with_name(f'{self.path.name}{fsio.NEW}')
+        new.parent.mkdir(parents=True)
+        new.write_text('cut sh')
+        real = os.unlink
+        with fixtures.MonkeyPatch('os.unlink', unlink):
+            self.assertRaises(FileExistsError, self.repository.link, source,
+                              self.path)
+        self.assertUntouched()
+        before = os.umask(0o077)
+        self.addCleanup(os.umask, before)
+        self.repository.link(source, self.path)
+        self.assertUntouched()
+        self.assertEqual(('data', 0o644), (
+            self.path.read_text(), stat.S_IMODE(self.path.stat().st_mode)))
+        self.assertEqual([self.path.name], os.listdir(self.path.parent))
 
 
 class CommandTest(base.Case):
