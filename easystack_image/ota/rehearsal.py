@@ -65,7 +65,9 @@ class Rehearsal:
         ceremony.initialise(self.repository, {
             role: self._holders(role) for role in _THRESHOLDS}, {}, _now())
         self.sign_and_publish(_THRESHOLDS)
-        (self.directory / 'root.json').write_bytes(
+        # A client wants it so that no others may change it.
+        self.repository.write(
+            self.directory / 'root.json',
             (self.repository.metadata / '1.root.json').read_bytes())
         return ('made keys, and a repository: 2 of 3 keys sign root, targets '
                 'and stable')

@@ -12,6 +12,7 @@ import dataclasses
 import os
 from pathlib import Path
 import re
+import stat
 import textwrap
 from typing import Any
 from urllib import parse
@@ -263,16 +264,13 @@ def read(path: Path, **given: Any) -> Settings:
                                        default_section='')
     try:
         with path.open(encoding='utf-8') as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
+            check_trusted(path, status,
+                          'what is in it runs as whoever runs this')
             parser.read_file(file)
     except (OSError, UnicodeError, configparser.Error) as error:
         raise exceptions.ConfigurationError(
             f'{path} cannot be read: {_reason(error)}') from None
-    if mode & 0o022:
-        raise exceptions.ConfigurationError(
-            f'{path} may be changed by others than its owner (mode '
-            f'{mode & 0o777:o}), and what is in it runs as whoever runs '
-            f'this: chmod go-w {path}')
     values = dict(parser[GROUP]) if parser.has_section(GROUP) else {}
     fields = {field.name: field for field in dataclasses.fields(Settings)}
     found: dict[str, Any] = {}
@@ -283,11 +281,29 @@ def read(path: Path, **given: Any) -> Settings:
     found.update({name: value for name, value in given.items()
                   if value is not None})
     settings = Settings(**found)
-    if mode & 0o004 and _has_password(found):
+    if status.st_mode & stat.S_IROTH and _has_password(found):
         raise exceptions.ConfigurationError(
             f'{path} has a password in it, and may be read by others: chmod '
             f'o-r {path}')
     return settings
+
+
+def check_trusted(path: Path | str, status: os.stat_result,
+                  why: str) -> None:
+    """Raise if another user, but for root, could change a file.
+
+    :param status: of the file that was opened
+    :param why: that matters, as half a sentence
+    :raises easystack_image.exceptions.ConfigurationError: if so
+    """
+    if status.st_uid not in (0, os.geteuid()):
+        raise exceptions.ConfigurationError(
+            f'{path} belongs to user {status.st_uid}, and {why}: chown root '
+            f'{path}, or run this as that user')
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise exceptions.ConfigurationError(
+            f'{path} may be changed by others than its owner (mode '
+            f'{status.st_mode & 0o777:o}), and {why}: chmod go-w {path}')
 
 
 def _reason(error: Exception) -> str:

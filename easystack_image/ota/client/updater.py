@@ -140,7 +140,11 @@ class Client:
     def _root(self) -> bytes:
         path = self._settings.trusted_root
         try:
-            return Path(path).read_bytes()
+            with open(path, 'rb') as file:
+                settings_module.check_trusted(
+                    path, os.fstat(file.fileno()),
+                    'it is trusted_root, with which all trust begins')
+                return file.read()
         except OSError as error:
             raise exceptions.ConfigurationError(
                 f'trusted_root cannot be read: {error}. It is the file '

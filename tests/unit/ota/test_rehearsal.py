@@ -15,7 +15,7 @@ class RehearsalTest(base.Case):
         place = self.root / 'rehearsal'
         done = subprocess.run(
             [base.COMMAND, 'release', 'rehearse', '--keep', place],
-            capture_output=True, text=True, timeout=300)
+            capture_output=True, text=True, timeout=300, umask=0o002)
         self.assertEqual((0, ''), (done.returncode, done.stdout),
                          done.stderr)
         self.assertEqual(6, len(done.stderr.splitlines()))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
+import fixtures
 from oslo_config import cfg
 
 from easystack_image import exceptions
@@ -138,6 +140,17 @@ class SettingsTest(base.Case):
             error = self.assertRaises(exceptions.ConfigurationError,
                                       self.write, '')
             self.assertIn('may be changed by others', str(error))
+
+    def test_of_another_user(self) -> None:
+        """It names programs, which run as whoever reads it."""
+        self.write('')
+        with fixtures.MonkeyPatch('os.geteuid', lambda: 54321):
+            if os.getuid() == 0:
+                # Root may do as it likes.
+                self.write('')
+                os.chown(self.root / 'ota.conf', 12345, -1)
+            self.assertWrong('', f'{self.root}/ota.conf belongs to user',
+                             f'chown root {self.root}/ota.conf')
 
     def test_unreadable(self) -> None:
         self.assertWrong('[easystack_ota\n', 'cannot be read')

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 
+import fixtures
 from tuf.api.metadata import TargetFile
 
 from easystack_image import exceptions
@@ -197,6 +199,26 @@ class UpdaterTest(base.SiteCase):
         self.refuse('trusted_root', '1.root.json')
         del self.options['repository']
         self.refuse('repository is not set')
+
+    def test_a_root_of_others(self) -> None:
+        """Whoever can change it decides who may sign."""
+        root = self.root / 'root.json'
+        shutil.copyfile(self.options['trusted_root'], root)
+        self.options['trusted_root'] = root
+        for mode in (0o664, 0o646):
+            root.chmod(mode)
+            self.refuse(f'{root} may be changed by others', 'trusted_root',
+                        f'chmod go-w {root}')
+        root.chmod(0o644)
+        self.succeed('check')
+        with fixtures.MonkeyPatch('os.geteuid', lambda: 54321):
+            if os.getuid() == 0:
+                self.client().check()
+                os.chown(root, 12345, -1)
+            error = self.assertRaises(exceptions.ConfigurationError,
+                                      self.client()._root)
+        self.assertIn(f'{root} belongs to user', str(error))
+        self.assertIn(f'chown root {root}', str(error))
 
     def test_no_release_yet(self) -> None:
         self.options['channel'] = 'candidate'
