@@ -75,8 +75,9 @@ class Home:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise
                 raise exceptions.AlreadyRunning(
-                    f'{path} is in use: another easystack-image-ota '
-                    'runs; try again when it is done') from None
+                    f'{path} is in use: another easystack-image-ota runs, '
+                    'or the build of one that was killed is still at work; '
+                    'try again when that is done') from None
             yield fd
         finally:
             os.close(fd)

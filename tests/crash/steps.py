@@ -120,11 +120,12 @@ class Counter:
         if self._elsewhere and _whole(name, event, arguments).startswith(
                 self._elsewhere):
             return
-        # Locks are empty files, and nothing is lost with them.
+        # Locks are empty files, and nothing is lost with them; by the name
+        # of a directory, a file without one is made (O_TMPFILE).
         if event in _AUDITED or (
                 event == 'open' and isinstance(arguments[2], int)
                 and arguments[2] & os.O_CREAT
-                and not _LOCK.fullmatch(name)):
+                and not _LOCK.fullmatch(name) and not os.path.isdir(name)):
             self._tell(bypassed=f'{event} {name}')
 
     def _call(self, name: str, real: Callable[..., Any],

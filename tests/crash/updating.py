@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+import tempfile
 
 from easystack_image.ota import home
 from easystack_image.ota import settings
@@ -83,4 +84,6 @@ JOBS: child.Jobs = {'check': _check, 'download': _download,
                     'upgrade': _upgrade}
 
 if __name__ == '__main__':
+    # It is found out once, by making a file there: not within a job.
+    tempfile.gettempdir()
     child.main(JOBS)

@@ -47,7 +47,7 @@ class Ended:
 
 def run(command: Sequence[str], timeout: float, *, stdin: str = '',
         environment: Mapping[str, str] | None = None,
-        keep: Sequence[int] = (), finish: bool = False,
+        keep: Sequence[int] = (), finish: bool = False, share: bool = False,
         pause: Callable[[float], None] | None = None) -> Ended:
     """Run a command, and whatever it starts, to its end.
 
@@ -57,6 +57,8 @@ def run(command: Sequence[str], timeout: float, *, stdin: str = '',
     :param keep: descriptors that the leash holds as long as anything lives,
         and the command itself, if it goes on
     :param finish: whether it goes on if this process is killed
+    :param share: whether the command holds the descriptors in any case: it
+        would go on if its leash were killed
     :param pause: called again and again, with no time to sleep: raises what
         has to interrupt any waiting, and the command is killed then, unless
         it finishes
@@ -69,7 +71,7 @@ def run(command: Sequence[str], timeout: float, *, stdin: str = '',
         given.seek(0)
         result = _lead(command, timeout, given, stdout, stderr,
                        small_environment() | dict(environment or {}), keep,
-                       finish, None if finish else pause)
+                       finish, finish or share, None if finish else pause)
         code, reason = _judge(result, timeout)
         return Ended(code, reason, round(time.monotonic() - begun, 3),
                      _end_of(stdout, ANSWER), _end_of(stderr, KEPT))
@@ -84,7 +86,8 @@ def small_environment() -> dict[str, str]:
 def _lead(command: Sequence[str], timeout: float, stdin: IO[bytes],
           stdout: IO[bytes], stderr: IO[bytes],
           environment: Mapping[str, str], keep: Sequence[int], finish: bool,
-          pause: Callable[[float], None] | None) -> dict[str, object]:
+          share: bool, pause: Callable[[float], None] | None,
+          ) -> dict[str, object]:
     """Start the leash, and wait for what it tells.
 
     If this ends early, nobody has the other end of the leash any more.
@@ -96,7 +99,7 @@ def _lead(command: Sequence[str], timeout: float, stdin: IO[bytes],
                 [sys.executable, '-I', '-S', str(Path(leash.__file__)),
                  str(theirs.fileno()), str(timeout),
                  leash.FINISH if finish else 'end',
-                 ','.join(map(str, keep)) if finish else '', *command],
+                 ','.join(map(str, keep)) if share else '', *command],
                 stdin=stdin, stdout=stdout, stderr=stderr, cwd='/',
                 env=dict(environment), start_new_session=True,
                 pass_fds=(theirs.fileno(), *keep))

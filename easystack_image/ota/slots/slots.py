@@ -2,7 +2,7 @@
 
 ::
 
-    lock                     held while any of this is changed
+    lock                     held while any of this is changed, by uv, too
     slots/VERSION/           a virtual environment, its lock file,
                              release.json, config/ and seal.json
     generations/NUMBER       -> ../slots/VERSION, one for each switch
@@ -157,7 +157,7 @@ class Slots:
             raise exceptions.SlotError(
                 f'{path} is another release than was signed: "download" it '
                 'again')
-        with self._home.locked():
+        with self._home.locked() as lock:
             found = self._sound(release)
             if found is not None:
                 return found
@@ -166,7 +166,7 @@ class Slots:
             self._make_way(target, release)
             with self._home.scratch() as scratch:
                 built, python = self._builder.build(path, digest, target,
-                                                    scratch)
+                                                    scratch, lock)
             seal = seals.write(target, built, python)
             with self._home.directory(SLOTS) as fd:
                 fsio.fsync(fd)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -14,6 +16,7 @@ import fixtures
 
 from easystack_image import exceptions
 from easystack_image import fsio
+from easystack_image.ota import home
 from easystack_image.ota.release import archive as archives
 from easystack_image.ota.release import build
 from easystack_image.ota.release import declaration as declarations
@@ -22,6 +25,7 @@ from easystack_image.ota.slots import building
 from easystack_image.ota.slots import seal
 from easystack_image.ota.slots import slots as slots_module
 from easystack_image.ota.slots import using
+from tests.functional import processes
 from tests.unit.ota import base
 
 VERSION = f'3.{sys.version_info.minor}'
@@ -204,6 +208,78 @@ class BuildTest(SlotsCase):
                                   archive)
         self.assertIn('absent', str(error))
         self.assertIsNone(self.slots.get('1.0.0'))
+
+
+#: In the place of uv: goes on for ever, as does what it starts, and makes the
+#: slot anew whenever that is gone.
+_ENDLESS = """\
+#!/bin/sh
+for slot; do :; done
+(while :; do mkdir -p "$slot/lib"; sleep 0.01; done) &
+echo $$ $! > pids.new
+mv pids.new pids
+wait
+"""
+
+
+class KilledTest(SlotsCase):
+    """The updater is killed while uv builds a slot."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        uv = self.root / 'uv'
+        uv.write_text(_ENDLESS.replace('pids', f'{self.root}/pids'))
+        uv.chmod(0o755)
+        self.addCleanup(self.end)
+        self.path = self.archive('1.0.0', 1)
+        self.pid = os.fork()
+        if not self.pid:
+            try:
+                self.make_slots(uv).build(self.path)
+            finally:
+                os._exit(1)
+        processes.poll((self.root / 'pids').exists, 'uv')
+
+    def living(self) -> list[int]:
+        return [int(each) for each in (self.root / 'pids').read_text().split()
+                if Path(f'/proc/{each}').exists()]
+
+    def end(self) -> None:
+        for each in self.living():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+
+    def kill(self, *pids: int) -> None:
+        for each in (self.pid, *pids):
+            os.kill(each, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+    def build(self) -> None:
+        """Build it as soon as that is possible."""
+        def is_free() -> bool:
+            return not home.Home(self.place).in_use()
+
+        processes.poll(is_free, 'the lock')
+        self.slots.build(self.path).verify()
+
+    def test_updater(self) -> None:
+        """What it started does not go on, and is gone before others build."""
+        self.kill()
+        self.build()
+        self.assertEqual([], self.living())
+
+    def test_updater_and_leash(self) -> None:
+        """Whoever builds waits for it."""
+        leash, = Path(f'/proc/{self.pid}/task/{self.pid}/children'
+                      ).read_text().split()
+        self.kill(int(leash))
+        error = self.assertRaises(exceptions.AlreadyRunning,
+                                  self.slots.build, self.path)
+        self.assertIn('build of one that was killed is still at work',
+                      str(error))
+        self.assertEqual(2, len(self.living()))
+        self.end()
+        self.build()
 
 
 class VerifyTest(SlotsCase):

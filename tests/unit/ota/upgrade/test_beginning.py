@@ -16,6 +16,7 @@ from typing import Any
 import fixtures
 
 from easystack_image import exceptions
+from easystack_image.ota import home
 from easystack_image.ota.client import memory as memories
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
@@ -35,7 +36,7 @@ from tests.unit.ota.upgrade import world as worlds
 OLD, NEW = '1.0.0', '2.0.0'
 
 
-def _without_uv(self: building.Builder, scratch: Path, what: str,
+def _without_uv(self: building.Builder, scratch: Path, lock: int, what: str,
                 *arguments: object) -> None:
     if what == 'venv':
         python = Path(str(arguments[-1]), 'bin', 'python')
@@ -268,6 +269,18 @@ class TestChain(BeginningCase):
             self.assertIn('than the one that was signed', result.reason)
             self.assertEqual({OLD}, self.world.serving())
             shutil.rmtree(self.root / 'another-2.0.0')
+
+    def test_slots_are_locked(self) -> None:
+        """By what an updater that was killed had begun: it takes its time."""
+        path = self.world.root / 'opt'
+        with fixtures.MonkeyPatch(
+                'easystack_image.ota.upgrade.tools._PATIENCE', 0.2), \
+                home.Home(path).locked():
+            error = self.assertRaises(exceptions.AlreadyRunning, self.begin)
+        self.assertIn(f'{path} is in use', str(error))
+        self.assertIn('one that was killed', str(error))
+        self.assertIs(Outcome.COMMITTED, machine.resume(self.tools).outcome)
+        self.assertEqual({NEW}, self.world.serving())
 
     def test_archive_is_swapped(self) -> None:
         self.begin(until=Step.PREFLIGHT)
