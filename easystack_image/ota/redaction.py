@@ -2,8 +2,9 @@
 
 Libraries put connection strings into their errors, and a careless hook
 prints whatever it likes.  What Glance's configuration has in options that
-are secret by their names is taken out literally, and what looks like a
-password is taken out wherever it comes from.
+are secret by their names is taken out literally, as are lines that are none:
+errors of oslo.config have them in.  What looks like a password is taken out
+wherever it comes from.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ MASK = '***'
 _SECRET = re.compile(r'password|passwd|secret|credential'
                      r'|(^|_)(key|token|pass|passphrase)$', re.IGNORECASE)
 _LINE = re.compile(r'\s*([\w.-]+)\s*[=:]\s*(.*?)\s*$')
+#: How oslo.config tells an option.
+_OPTION = re.compile(r'([^=:]+)[=:]')
 _URL = re.compile(r"""(\b[a-z][a-z0-9+.-]*://[^\s:/@'"]*):[^\s'"<>]*@""",
                   re.IGNORECASE)
 _NAMED = re.compile(
@@ -38,6 +41,8 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {secret for secret in secrets
                  if len(secret) >= _LEAST and secret.lower() not in _WORDS}
+        # As errors quote it.
+        known |= {repr(secret)[1:-1] for secret in known}
         # Of two that begin alike, the longer first.
         self._known = re.compile('|'.join(
             re.escape(secret) for secret
@@ -51,26 +56,53 @@ class Redactor:
 
 
 def of(config_files: Iterable[str], config_dirs: Iterable[str],
-       others: Iterable[str] = ()) -> Redactor:
+       others: Iterable[str] = (), loose: bool = True) -> Redactor:
     """Return what knows the secrets of configuration files.
 
     :param config_dirs: all ``*.conf`` in them count
     :param others: more secrets
+    :param loose: whether a line that is no option is one: False for files
+        that oslo.config does not read
     """
     paths = [*map(Path, config_files), *(
         path for each in config_dirs
         for path in sorted(Path(each).glob('*.conf')))]
-    return Redactor([*(secret for path in paths for secret in _of_file(path)),
-                     *filter(None, others)])
+    return Redactor([
+        *(secret for path in paths for secret in _of_file(path, loose)),
+        *filter(None, others)])
 
 
-def _of_file(path: Path) -> Iterator[str]:
+def _of_file(path: Path, loose: bool) -> Iterator[str]:
     # A file that cannot be read has no secret that a hook could know.
     with contextlib.suppress(OSError):
-        for line in path.read_text(errors='replace').splitlines():
+        lines = path.read_text(errors='replace').splitlines()
+        for line in lines:
             match = _LINE.match(line)
             if match and not line.lstrip().startswith(('#', ';')):
                 yield from _of_option(*match.groups())
+        if loose:
+            yield from _loose(lines)
+
+
+def _loose(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines that are no option, and secrets that options go on with.
+
+    An option goes on in lines that are indented, as oslo.config has it.
+    """
+    name = ''
+    for line in lines:
+        text = line.strip()
+        if text and line[0] in ' \t':
+            yield from _of_option(name, text) if name else (text,)
+            continue
+        match = _OPTION.match(text)
+        name = ''
+        if not text.startswith(('#', ';')) and not (
+                text.startswith('[') and text.endswith(']')):
+            if match and not text.startswith('['):
+                name = match[1].strip()
+            else:
+                yield text
 
 
 def _of_option(name: str, value: str) -> Iterator[str]:

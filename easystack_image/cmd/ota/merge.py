@@ -72,7 +72,8 @@ def run_diff(arguments: argparse.Namespace,
     if arguments.write:
         _write(arguments.write, reports, names)
     _show(arguments, reports, redaction.of(
-        [str(directory / report.name) for report in reports], ()))
+        [str(directory / report.name) for report in reports], (),
+        loose=False))
     return ATTENTION if any(report.state in merge.ATTENTION
                             for report in reports) else 0
 

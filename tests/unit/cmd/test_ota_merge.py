@@ -117,6 +117,13 @@ class DiffTest(base.Case):
                 self.assertNotIn(secret, done.stdout)
             self.assertIn('password = ***', done.stdout)
 
+    def test_words_of_other_files_are_shown(self) -> None:
+        """Lines without "=" and ":" are none that must not be seen."""
+        path = self.etc / PASTE
+        path.write_text(OURS + 'unheard-of\n')
+        self.assertIn('unheard-of',
+                      self.diff(self.archives['33.1.0']).stdout)
+
     def test_what_is_not_there(self) -> None:
         for target, word in (('9.9.9', 'neither'), (self.etc, 'neither')):
             done = self.diff(target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from oslo_config import cfg
+
 from easystack_image.ota import redaction
 from tests.unit.ota import base
 
@@ -48,6 +50,39 @@ class RedactionTest(base.Case):
             'of-a-directory'))
         self.assertEqual('***', redaction.of([], [], ['secret-url'])(
             'secret-url'))
+
+    def test_lines_that_are_no_options(self) -> None:
+        """Errors of oslo.config have them in."""
+        for text in ('[DEFAULT]\npassword hunter2secret\n',
+                     'hunter2secret', '= hunter2secret', ': hunter2secret',
+                     '[keystone_authtoken hunter2secret\n',
+                     '[x = hunter2secret',
+                     '[DEFAULT]\n\tpassword = hunter2secret',
+                     '[DEFAULT]\n  # hunter2secret',
+                     '[DEFAULT]\ndebug = true\n\n    hunter2secret',
+                     '[DEFAULT]\ndebug = 1\n# words\n hunter2secret=',
+                     'password \'a"b\\hunter2secret\tc'):
+            redact = self.of(text)
+            error = self.assertRaises(
+                cfg.ConfigFileParseError, cfg.ConfigOpts(),
+                [f'--config-file={self.root}/glance-api.conf'],
+                default_config_files=[])
+            self.assertIn('hunter2secret', str(error))
+            self.assertNotIn('hunter2secret', redact(str(error)))
+            self.assertIn(f'{self.root}/glance-api.conf:',
+                          redact(str(error)))
+
+    def test_options_of_several_lines(self) -> None:
+        redact = self.of(
+            '[DEFAULT]\npassword = first part\n  second part\n'
+            'connections = mysql://a:s3cr3t@x,\n  mysql://b:bunny@y\n'
+            'methods =\n  file\n  http\n[x]\n# words\nab\nnone\n')
+        for text, expected in (
+                ('first part, second part', '***, ***'),
+                ('s3cr3t, bunny', '***, ***'),
+                ('file and http words ab none',
+                 'file and http words ab none')):
+            self.assertEqual(expected, redact(text))
 
     def test_short_ones_take_nothing_out(self) -> None:
         self.assertEqual('a 12 b', self.of('password = 12\n')('a 12 b'))
