@@ -67,15 +67,17 @@ def _instance(tools: tools_module.Tools,
     instance = tools.launcher.instance(started.name)
     if instance.place.gate.exists():
         role = 'serving'
+    elif instance.place.leaving.exists():
+        # It does not answer, however long it is at something.
+        role = 'leaving'
     else:
-        # One that was told to leave does not answer.
         role = 'waiting' if instance.running else 'leaving'
     in_flight: int | None = None
     if started.pid is not None:
         found = counts.read(instance.place)
         if found.workers:
             in_flight = sum(found.in_flight.values())
-        else:
+        elif role != 'leaving':
             with contextlib.suppress(exceptions.InstanceError):
                 in_flight = instance.in_flight()
     return InstanceState(started.name, started.slot.name, role, started.pid,

@@ -453,6 +453,24 @@ class TestCommands(MachineCase):
         self.assertEqual(0, self.run_command('resume')[0])
         self.serves(NEW)
 
+    def test_leaving(self) -> None:
+        """One that is at a long upload is not asked: it would not answer."""
+        name, = self.world.running
+        self.world.busy.add(name)
+        self.begin(NEW)
+
+        def answer(instance: Any) -> Any:
+            self.assertNotEqual(name, instance.name)
+            return real(instance)
+
+        real = worlds.Instance._all
+        with fixtures.MonkeyPatch(
+                'tests.unit.ota.upgrade.world.Instance._all', answer):
+            _, status = self.run_command('status')
+        self.assertEqual({name: 'leaving'}, {
+            each['name']: each['role'] for each in status['instances']
+            if each['release'] == OLD})
+
     def test_damaged_slot(self) -> None:
         """The one in use: all else is shown."""
         path = self.root / 'opt/slots' / OLD / 'seal.json'
