@@ -167,12 +167,13 @@ class ReleaseTest(base.HookCase):
         self.assertIn('cannot be made: AttributeError', str(error))
 
     def test_what_is_printed(self) -> None:
-        """It is no answer, nor is the end of the process."""
+        """It is no answer, and a filter that exits none that can serve."""
         self.write('builtins:print')
         self.assertIsNone(self.check())
         self.write('sys:exit')
         error = self.assertRaises(exceptions.HookFailed, self.check)
-        self.assertIn('the check of the pipeline failed', str(error))
+        self.assertIn('filter "ours"', str(error))
+        self.assertIn('cannot be made: SystemExit', str(error))
 
     def test_policy(self) -> None:
         error = self.assertRaises(exceptions.HookFailed, self.check,
