@@ -18,8 +18,17 @@ from easystack_image.blockstore import pipeline
 from easystack_image.blockstore.ceph import engine as engine_module
 from easystack_image.blockstore.local import manifest
 from tests.ceph import cluster as cluster_module
+from tests.contract import base as contract
 from tests.contract import lab
 
+#: Seconds for one operation of Ceph, on a machine that is busy with other
+#: things; an engine has 30 by default.
+PATIENCE = 60
+#: Objects of RBD images, and of ours.
+_KINDS = ('easystack-', 'rbd_id.', 'rbd_header.', 'rbd_object_map.',
+          'rbd_data.')
+#: The object in whose omap RBD lists its images.
+_LIST = 'rbd_directory'
 #: Names of objects, enough that each OSD has the first copy of one of them.
 PROBES = [f'probe.{number}' for number in range(64)]
 
@@ -30,7 +39,7 @@ def options() -> dict[str, Any]:
     return {'copies': 3, 'min_copies': 2, 'self_repair': True,
             'sweep_interval': 300, 'ceph_pool': cluster.pool,
             'ceph_user': cluster.user, 'ceph_conf': str(cluster.conf),
-            'ceph_object_size_mib': 8, 'ceph_timeout': 30,
+            'ceph_object_size_mib': 8, 'ceph_timeout': PATIENCE,
             'ceph_queue_depth': 8}
 
 
@@ -80,20 +89,45 @@ class CephLab(lab.Lab):
         _keep_connection()
         name = cluster_module.shared().pool
         self.devices = [f'{name}/{number}' for number in (1, 2, 3)]
-        self._clean_up()
-        self.addCleanup(self._clean_up)
+        self.empty()
+        self.addCleanup(self.empty)
 
-    def _clean_up(self) -> None:
-        for name in rbd.RBD().list(self._ioctx):
-            with rbd.Image(self._ioctx, name) as image:
-                for snapshot in list(image.list_snaps()):
-                    if image.is_protected_snap(snapshot['name']):
-                        image.unprotect_snap(snapshot['name'])
-                    image.remove_snap(snapshot['name'])
-            rbd.RBD().remove(self._ioctx, name)
+    def empty(self) -> None:
+        """Empty the pool, also of what a test left that did not end well.
+
+        Names and lists may lead to nothing then, and the cluster may take
+        whoever wrote an image for alive for a while.
+        """
+        contract.eventually(self._removed, 'all RBD images go', PATIENCE)
         for each in list(self._ioctx.list_objects()):
-            if each.key.startswith('easystack-'):
-                self._ioctx.remove_object(each.key)
+            if each.key.startswith(_KINDS):
+                with contextlib.suppress(rados.ObjectNotFound):
+                    self._ioctx.remove_object(each.key)
+        with (contextlib.suppress(rados.ObjectNotFound),
+              rados.WriteOpCtx() as operation):
+            self._ioctx.clear_omap(operation)
+            self._ioctx.operate_write_op(operation, _LIST)
+
+    def _removed(self) -> bool:
+        """Remove all RBD images; return whether none is in use."""
+        removed = True
+        for name in rbd.RBD().list(self._ioctx):
+            try:
+                self._remove(name)
+            except rbd.ImageNotFound:
+                # Only its name is there.
+                pass
+            except rbd.ImageBusy:
+                removed = False
+        return removed
+
+    def _remove(self, name: str) -> None:
+        with rbd.Image(self._ioctx, name) as image:
+            for snapshot in list(image.list_snaps()):
+                if image.is_protected_snap(snapshot['name']):
+                    image.unprotect_snap(snapshot['name'])
+                image.remove_snap(snapshot['name'])
+        rbd.RBD().remove(self._ioctx, name)
 
     def options(self) -> dict[str, Any]:
         return options()

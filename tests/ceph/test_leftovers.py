@@ -79,6 +79,20 @@ class NameTest(test_engine.EngineTest):
         self.list(image, GONE)
         self.check_free(image)
 
+    def test_the_next_test_finds_nothing(self) -> None:
+        """What a test leaves that failed is not for others to stumble on."""
+        self.lead('somebody', GONE)
+        self.list('nobody', GONE)
+        self.ioctx.write_full('rbd_data.1.0', b'data')
+        with rbd.Image(self.ioctx, self.store(noise(5)).image_id) as image:
+            image.create_snap('another')
+        self.lab.empty()
+        self.assertEqual([], self.names())
+        self.assertEqual([], [
+            each.key for each in self.ioctx.list_objects()
+            if each.key.startswith(('rbd_id', 'rbd_data', 'rbd_header',
+                                    'easystack-'))])
+
     def test_somebody_may_be_making_it(self) -> None:
         image = str(uuid.uuid4())
         self.lead(image, GONE, ago=0)
