@@ -57,8 +57,7 @@ class TestToken(functional.TestCase):
             for record in records.ordinary(COUNT))
         self.addCleanup(deployment.stop)
         deployment.start()
-        token = str(deployment.accounts['member'].session(
-            deployment.keystone.url).get_token())
+        token = deployment.new_token('member')
         images = client.Images(deployment.url, {'X-Auth-Token': token})
         answer = images.request('GET', '/images', headers=CSV, stream=True)
         self.assertEqual(200, answer.status_code)
