@@ -238,6 +238,18 @@ def locked(dir_fd: int) -> Iterator[None]:
         fcntl.flock(dir_fd, fcntl.LOCK_UN)
 
 
+def try_lock(fd: int, how: int = fcntl.LOCK_EX) -> bool:
+    """Lock a file, without waiting; tell whether that was possible.
+
+    :param how: ``fcntl.LOCK_EX``, or ``fcntl.LOCK_SH``
+    """
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def discard_unfinished(names: Iterable[str], dir_fd: int) -> None:
     """Remove what :func:`replace_file` left when it was cut short.
 

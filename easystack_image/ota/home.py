@@ -21,15 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
-import errno
 import fcntl
 import os
 from pathlib import Path
 import shutil
-import stat
 
 from easystack_image import exceptions
 from easystack_image import fsio
+from easystack_image.ota import owners
 
 LOCK = 'lock'
 SCRATCH = 'scratch'
@@ -64,20 +63,18 @@ class Home:
         """
         path = self._made(part)
         for each in {self.path, path}:
-            _check_trusted(each)
+            owners.check(each, each.stat(),
+                         'what is in it decides what is installed')
         fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                      | os.O_NOFOLLOW, fsio.FILE_MODE)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait
-                                                 else fcntl.LOCK_NB))
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    raise
+            if wait:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            elif not fsio.try_lock(fd):
                 raise exceptions.AlreadyRunning(
                     f'{path} is in use: another easystack-image-ota runs, '
                     'or the build of one that was killed is still at work; '
-                    'try again when that is done') from None
+                    'try again when that is done')
             yield fd
         finally:
             os.close(fd)
@@ -131,12 +128,9 @@ def is_locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not fsio.try_lock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
-    return False
 
 
 def make(path: Path, mode: int) -> None:
@@ -163,18 +157,3 @@ def make(path: Path, mode: int) -> None:
             raise
     finally:
         os.close(above)
-
-
-def _check_trusted(path: Path) -> None:
-    """Raise if another user could change what is in a directory.
-
-    :raises easystack_image.exceptions.ConfigurationError: if so
-    """
-    status = path.stat()
-    if status.st_uid not in (0, os.geteuid()):
-        raise exceptions.ConfigurationError(
-            f'{path} belongs to user {status.st_uid}, who would decide what '
-            'is installed: give it to root, or run this as that user')
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise exceptions.ConfigurationError(
-            f'others may write to {path}: "chmod go-w" it')

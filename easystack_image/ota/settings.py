@@ -18,6 +18,7 @@ from typing import Any
 from urllib import parse
 
 from easystack_image import exceptions
+from easystack_image.ota import owners
 from easystack_image.ota.release import index
 
 GROUP = 'easystack_ota'
@@ -265,8 +266,8 @@ def read(path: Path, **given: Any) -> Settings:
     try:
         with path.open(encoding='utf-8') as file:
             status = os.fstat(file.fileno())
-            check_trusted(path, status,
-                          'what is in it runs as whoever runs this')
+            owners.check(path, status,
+                         'what is in it runs as whoever runs this')
             parser.read_file(file)
     except (OSError, UnicodeError, configparser.Error) as error:
         raise exceptions.ConfigurationError(
@@ -286,24 +287,6 @@ def read(path: Path, **given: Any) -> Settings:
             f'{path} has a password in it, and may be read by others: chmod '
             f'o-r {path}')
     return settings
-
-
-def check_trusted(path: Path | str, status: os.stat_result,
-                  why: str) -> None:
-    """Raise if another user, but for root, could change a file.
-
-    :param status: of the file that was opened
-    :param why: that matters, as half a sentence
-    :raises easystack_image.exceptions.ConfigurationError: if so
-    """
-    if status.st_uid not in (0, os.geteuid()):
-        raise exceptions.ConfigurationError(
-            f'{path} belongs to user {status.st_uid}, and {why}: chown root '
-            f'{path}, or run this as that user')
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise exceptions.ConfigurationError(
-            f'{path} may be changed by others than its owner (mode '
-            f'{status.st_mode & 0o777:o}), and {why}: chmod go-w {path}')
 
 
 def _reason(error: Exception) -> str:

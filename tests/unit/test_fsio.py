@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import functools
 import os
 import socket
@@ -246,6 +247,21 @@ class FsioTest(HomeTest):
             self.assertRaises(FileExistsError, fsio.write_file, 'file',
                               b'other', self.fd)
         self.assertEqual(b'content', fsio.read_file('file', self.fd, 7))
+
+    def test_try_lock(self) -> None:
+        fsio.write_file('file', b'', self.fd)
+        first, second = (fsio.open_file('file', self.fd) for _ in range(2))
+        self.addCleanup(os.close, second)
+        self.assertTrue(fsio.try_lock(first))
+        for how in (fcntl.LOCK_EX, fcntl.LOCK_SH):
+            self.assertFalse(fsio.try_lock(second, how))
+        # Several may read.
+        for fd in (first, second):
+            self.assertTrue(fsio.try_lock(fd, fcntl.LOCK_SH))
+        self.assertFalse(fsio.try_lock(first))
+        # Whoever ends lets go.
+        os.close(first)
+        self.assertTrue(fsio.try_lock(second))
 
     def test_exists(self) -> None:
         self.assertFalse(fsio.exists('file', self.fd))

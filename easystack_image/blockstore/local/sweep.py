@@ -125,16 +125,15 @@ def _lock_data(directory: int, locks: list[int]) -> bool:
             raise
         # A link, a pipe and the like: no process of ours made it.
         return True
+    taken = False
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return False
-    except BaseException:
-        os.close(fd)
-        raise
-    locks.append(fd)
-    return True
+        taken = fsio.try_lock(fd)
+    finally:
+        if not taken:
+            os.close(fd)
+    if taken:
+        locks.append(fd)
+    return taken
 
 
 def leftovers(device: device_module.Device,

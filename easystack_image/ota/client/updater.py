@@ -16,6 +16,7 @@ from tuf.ngclient import Updater
 from easystack_image import exceptions
 from easystack_image import fsio
 from easystack_image.ota import home as homes
+from easystack_image.ota import owners
 from easystack_image.ota import settings as settings_module
 from easystack_image.ota.client import downloads
 from easystack_image.ota.client import fetcher as fetchers
@@ -141,7 +142,7 @@ class Client:
         path = self._settings.trusted_root
         try:
             with open(path, 'rb') as file:
-                settings_module.check_trusted(
+                owners.check(
                     path, os.fstat(file.fileno()),
                     'it is trusted_root, with which all trust begins')
                 return file.read()

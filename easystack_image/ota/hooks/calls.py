@@ -25,6 +25,8 @@ from easystack_image.ota.hooks import listing
 
 #: Seconds to wait for hooks of an updater that was killed, and between looks.
 _PATIENCE, _PACE = 30.0, 0.1
+#: Why what a hook says does not count, where none decides.
+_TOO_LATE = 'it is too late to decide'
 
 
 def glance_files(settings: settings_module.Settings,
@@ -80,7 +82,7 @@ class HookCaller:
             # As with one that fails here: it is too late.
             self._report(_ignored(base.Outcome(
                 hook='hooks', point=point, state=base.State.FAILED,
-                message=str(error)), 'it is too late to decide'))
+                message=str(error)), _TOO_LATE))
             return []
         if not classes and not found:
             return []
@@ -214,7 +216,7 @@ def _ignored(outcome: base.Outcome, reason: str) -> base.Outcome:
 def _redacted(outcome: base.Outcome, redact: redaction.Redactor,
               ) -> base.Outcome:
     if not outcome.point.decides:
-        outcome = _ignored(outcome, 'it is too late to decide')
+        outcome = _ignored(outcome, _TOO_LATE)
     return dataclasses.replace(outcome, message=redact(outcome.message),
                                output=redact(outcome.output))
 

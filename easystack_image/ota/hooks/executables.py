@@ -13,9 +13,9 @@ import dataclasses
 import os
 from pathlib import Path
 import re
-import stat
 
 from easystack_image import exceptions
+from easystack_image.ota import owners
 from easystack_image.ota.hooks import base
 from easystack_image.ota.hooks import leashed
 
@@ -25,7 +25,6 @@ _NAME = re.compile('[A-Za-z0-9][A-Za-z0-9._-]{0,127}')
 #: What editors and package managers leave.
 _LEFT = re.compile(r'\.|.*(~|\.(bak|orig|rej|sw[op]|dpkg-\w+|rpm(new|save|'
                    r'orig)|pacnew|md|txt)|README)$', re.IGNORECASE)
-_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _PREFIX = 'EASYSTACK_OTA_'
 
 
@@ -108,14 +107,8 @@ def _check(path: Path) -> None:
 
 
 def _check_trusted(path: Path) -> None:
-    status = path.stat()
-    if status.st_uid not in (0, os.geteuid()):
-        raise exceptions.InvalidHooks(
-            f'{path} belongs to user {status.st_uid}, who would decide what '
-            'the updater does: give it to root')
-    if status.st_mode & _OTHERS:
-        raise exceptions.InvalidHooks(
-            f'others may write to {path}: "chmod go-w" it')
+    owners.check(path, path.stat(), 'the updater executes what is there',
+                 exceptions.InvalidHooks)
 
 
 def environment(context: base.Context) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import MutableSequence
-import fcntl
 import mmap
 import os
 from pathlib import Path
 import threading
 import time
 
+from easystack_image import fsio
 from easystack_image.ota.serving import counts
 from easystack_image.ota.serving import layout
 
@@ -105,7 +105,7 @@ def _take(path: Path) -> int | None:
     """Open a file, and lock it; return None if another process has it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     for _ in range(_TRIES):
-        if counts.try_lock(fd, fcntl.LOCK_EX):
+        if fsio.try_lock(fd):
             return fd
         # Perhaps somebody looks, right now, whether it is locked.
         time.sleep(_PAUSE)

@@ -24,6 +24,7 @@ import os
 import sys
 from typing import Any, TypeVar
 
+from easystack_image import fsio
 from easystack_image.ota.serving import layout
 
 _Name = TypeVar('_Name')
@@ -278,7 +279,7 @@ def read(place: layout.Place) -> Counts:
 
 
 def _read(fd: int) -> Counts:
-    lives = not try_lock(fd, fcntl.LOCK_SH)
+    lives = not fsio.try_lock(fd, fcntl.LOCK_SH)
     data = os.pread(fd, WHOLE, 0)
     if not is_whole(data[:SIZE]):
         # Its worker is about to begin.
@@ -290,12 +291,3 @@ def is_whole(data: bytes) -> bool:
     """Tell whether a file is one that a worker has begun to count in."""
     return len(data) == SIZE and int.from_bytes(
         data[:8], sys.byteorder) == MAGIC
-
-
-def try_lock(fd: int, how: int) -> bool:
-    """Lock a file, without waiting; tell whether that was possible."""
-    try:
-        fcntl.flock(fd, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -8,9 +8,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-_PROC = Path('/proc')
-#: What has ended, and was perhaps not buried: see proc(5).
-_DEAD = 'ZXx'
+from easystack_image.ota import procfs
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,29 +27,9 @@ class Process:
     @property
     def lives(self) -> bool:
         """Whether it is more than a zombie."""
-        stat = _Stat.read(self.pid)
+        stat = procfs.stat(self.pid)
         return (stat is not None and stat.started == self.started
-                and stat.state not in _DEAD)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Stat:
-    """What is used of ``/proc/PID/stat``."""
-
-    state: str
-    session: int
-    started: int
-
-    @classmethod
-    def read(cls, pid: int) -> _Stat | None:
-        try:
-            text = (_PROC / str(pid) / 'stat').read_text(errors='replace')
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            # It has ended, or is somebody else's and hidden (hidepid).
-            return None
-        # After the name, which may hold blanks and parentheses itself.
-        fields = text.rpartition(')')[2].split()
-        return cls(fields[0], int(fields[3]), int(fields[19]))
+                and stat.lives)
 
 
 def identify(pid: int) -> Process | None:
@@ -59,7 +37,7 @@ def identify(pid: int) -> Process | None:
 
     Of a child that was not waited for, there is always one.
     """
-    stat = _Stat.read(pid)
+    stat = procfs.stat(pid)
     return None if stat is None else Process(pid, stat.started)
 
 
@@ -70,17 +48,17 @@ def leaders(path: Path) -> Iterator[Process]:
     can look into all.
     """
     wanted = os.path.realpath(path)
-    for name in os.listdir(_PROC):
+    for name in os.listdir(procfs.ROOT):
         if not name.isdigit():
             continue
-        stat = _Stat.read(int(name))
+        stat = procfs.stat(int(name))
         if (stat is not None and stat.session == int(name)
-                and stat.state not in _DEAD and wanted in _open_files(name)):
+                and stat.lives and wanted in _open_files(name)):
             yield Process(int(name), stat.started)
 
 
 def _open_files(pid: str) -> Iterator[str]:
-    directory = _PROC / pid / 'fd'
+    directory = procfs.ROOT / pid / 'fd'
     try:
         names = os.listdir(directory)
     except (FileNotFoundError, ProcessLookupError, PermissionError):

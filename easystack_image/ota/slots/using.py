@@ -11,7 +11,7 @@ import contextlib
 import os
 from pathlib import Path
 
-_PROC = Path('/proc')
+from easystack_image.ota import procfs
 
 
 def processes(slot: Path) -> list[int]:
@@ -21,7 +21,7 @@ def processes(slot: Path) -> list[int]:
     asks.
     """
     prefix = f'{slot}/'
-    return sorted(int(entry.name) for entry in _PROC.iterdir()
+    return sorted(int(entry.name) for entry in procfs.ROOT.iterdir()
                   if entry.name.isdigit() and int(entry.name) != os.getpid()
                   and any(text.startswith(prefix)
                           for text in _mentioned(entry)))
@@ -30,7 +30,7 @@ def processes(slot: Path) -> list[int]:
 def name(process: int) -> str:
     """Return what the kernel calls a process: 15 bytes; '' if it is gone."""
     try:
-        return (_PROC / str(process) / 'comm').read_text(
+        return (procfs.ROOT / str(process) / 'comm').read_text(
             errors='replace').strip()
     except OSError:
         return ''
@@ -41,12 +41,10 @@ def descends(process: int, ancestors: Collection[int]) -> bool:
     while process > 1:
         if process in ancestors:
             return True
-        try:
-            stat = (_PROC / str(process) / 'stat').read_text(errors='replace')
-        except OSError:
+        stat = procfs.stat(process)
+        if stat is None:
             return False
-        # After the name, which may hold blanks and parentheses itself.
-        process = int(stat.rpartition(')')[2].split()[1])
+        process = stat.parent
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 import contextlib
 import dataclasses
 import time
@@ -132,17 +133,18 @@ def read(tools: tools_module.Tools) -> dict[str, Any]:
     """
     upgrades = tools.journal.history()
     last = upgrades[-1] if upgrades else None
+    damaged = tools.slots.damaged()
     try:
         found = [dataclasses.asdict(each) for each in instances(tools)]
         error = None
     except exceptions.InstanceError as problem:
         found, error = None, str(problem)
     return {
-        'attention': _attention(tools, last, found, error),
+        'attention': _attention(tools, damaged, last, found, error),
         'current': _slot(_current(tools)),
         'previous': _slot(tools.slots.previous()),
         'slots': [slot.release.version for slot in tools.slots.all()],
-        'damaged': tools.slots.damaged(),
+        'damaged': damaged,
         'floor': memories.load(tools.home).floor,
         'warning': warning(tools) or None,
         'instances': found, 'error': error,
@@ -182,14 +184,15 @@ def unattended(tools: tools_module.Tools, last: Upgrade | None) -> str:
             f'it: {what_to_do(last)}')
 
 
-def _attention(tools: tools_module.Tools, last: Upgrade | None,
+def _attention(tools: tools_module.Tools, damaged: Collection[str],
+               last: Upgrade | None,
                found: list[dict[str, Any]] | None,
                error: str | None) -> list[str]:
     """Return what somebody should look after."""
     texts = [text for text in (error, unattended(tools, last)) if text]
     texts += filter(None, [unheard(tools)])
     version = tools.slots.current_version()
-    if version in tools.slots.damaged():
+    if version in damaged:
         texts.append(f'the slot of {version}, which is in use, is damaged')
     if found is not None and version is not None and not [
             each for each in found if each['role'] == 'serving'

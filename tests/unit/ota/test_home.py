@@ -34,7 +34,7 @@ class HomeTest(base.Case):
         self.lock()
         for mode in (0o775, 0o757, 0o777):
             self.path.chmod(mode)
-            self.refused('others may write', 'chmod go-w')
+            self.refused('may be changed by others', 'chmod go-w')
         self.path.chmod(0o755)
         self.lock()
 

@@ -257,7 +257,7 @@ class InconsistentTest(base.HookCase):
             self.assertEqual([], self.run_hooks(point))
             told = self.outcomes.pop()
             self.assertIs(hooks_base.State.IGNORED, told.state)
-            self.assertIn('others may write', told.message)
+            self.assertIn('may be changed by others', told.message)
         self.executable('exit 0').chmod(0o775)
         self.assertRaises(exceptions.InvalidHooks, self.run_hooks)
 

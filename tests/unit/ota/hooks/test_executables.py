@@ -54,9 +54,9 @@ class FindTest(base.HookCase):
         for each in (path, path.parent, self.directory):
             mode = each.stat().st_mode
             each.chmod(mode | 0o020)
-            self.refuse('others may write', str(each), 'go-w')
+            self.refuse('may be changed by others', str(each), 'go-w')
             each.chmod(mode | 0o002)
-            self.refuse('others may write', str(each))
+            self.refuse('may be changed by others', str(each))
             each.chmod(mode)
         self.assertEqual(1, len(self.found()))
 
@@ -69,7 +69,7 @@ class FindTest(base.HookCase):
         path.symlink_to(outside / 'real')
         self.assertEqual(1, len(self.found()))
         outside.chmod(0o777)
-        self.refuse('others may write', str(outside))
+        self.refuse('may be changed by others', str(outside))
 
     def test_of_another_user(self) -> None:
         if os.geteuid() == 0:

@@ -152,7 +152,7 @@ class TestOrder(BeginningCase):
         path = self.world.root / 'hooks/after-commit/50-x'
         path.parent.mkdir(parents=True)
         path.write_text('#!/bin/sh\n')
-        for mode, words in ((0o775, 'others may write'),
+        for mode, words in ((0o775, 'may be changed by others'),
                             (0o644, 'not executable')):
             path.chmod(mode)
             self.refused(words)
