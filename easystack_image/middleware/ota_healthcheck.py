@@ -57,11 +57,24 @@ class OtaHealthcheck(healthcheck.CachedHealthcheck):
         self._elsewhere_until = 0.0
         self._fresh_for = 0.0
 
+    def healthcheck(self, server_port: int) -> pluginbase.HealthcheckResult:
+        """See the base class.
+
+        What the others say counts for some seconds; whether this node stands
+        aside at all is looked up each time.  Another one that begins to do so
+        would be told by one process that this node serves, while the load
+        balancer hears from the next that it does not.
+        """
+        directory = os.environ.get(layout.DIRECTORY_VARIABLE)
+        if not (directory and aside.is_aside(Path(directory).parent)):
+            # Answers are those of another time, the next time.
+            self._elsewhere_until = self._fresh_until = 0.0
+            return _SERVING
+        return super().healthcheck(server_port)
+
     def _look(self) -> pluginbase.HealthcheckResult:
         group = options.register(self.oslo_conf)
-        directory = os.environ.get(layout.DIRECTORY_VARIABLE)
-        if not (group.other_nodes and directory
-                and aside.is_aside(Path(directory).parent)):
+        if not group.other_nodes:
             self._fresh_for = healthcheck.CACHED_FOR
             return _SERVING
         return self._ask(group.other_nodes, group.other_nodes_timeout)

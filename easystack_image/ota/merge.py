@@ -214,7 +214,10 @@ def _read(path: Path) -> list[str] | None:
         if len(data) > LIMIT:
             raise exceptions.ConfigurationError(
                 f'{path} has more than {LIMIT} bytes')
-        return data.decode().splitlines()
+        # Of all that ends lines for str.splitlines(), only what an editor
+        # makes of them does here: the rest may stand in a comment.
+        return [line.removesuffix('\r') for line
+                in data.decode().removesuffix('\n').split('\n')]
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -61,8 +61,8 @@ def of(config_files: Iterable[str], config_dirs: Iterable[str],
 
     :param config_dirs: all ``*.conf`` in them count
     :param others: more secrets
-    :param loose: whether a line that is no option is one: False for files
-        that oslo.config does not read
+    :param loose: whether a line that is no option, and goes on with none, is
+        one: False for files that oslo.config does not read
     """
     paths = [*map(Path, config_files), *(
         path for each in config_dirs
@@ -80,20 +80,21 @@ def _of_file(path: Path, loose: bool) -> Iterator[str]:
             match = _LINE.match(line)
             if match and not line.lstrip().startswith(('#', ';')):
                 yield from _of_option(*match.groups())
-        if loose:
-            yield from _loose(lines)
+        yield from _rest(lines, loose)
 
 
-def _loose(lines: Iterable[str]) -> Iterator[str]:
-    """Yield lines that are no option, and secrets that options go on with.
+def _rest(lines: Iterable[str], loose: bool) -> Iterator[str]:
+    """Yield secrets that options go on with, and lines that are no option.
 
     An option goes on in lines that are indented, as oslo.config has it.
+
+    :param loose: whether to yield the latter
     """
     name = ''
     for line in lines:
         text = line.strip()
         if text and line[0] in ' \t':
-            yield from _of_option(name, text) if name else (text,)
+            yield from _of_option(name, text) if name else (text,) * loose
             continue
         match = _OPTION.match(text)
         name = ''
@@ -101,7 +102,7 @@ def _loose(lines: Iterable[str]) -> Iterator[str]:
                 text.startswith('[') and text.endswith(']')):
             if match and not text.startswith('['):
                 name = match[1].strip()
-            else:
+            elif loose:
                 yield text
 
 

@@ -261,7 +261,8 @@ class ReleaseTest(SiteCase):
                 ('get_imags: "role:a"', 'get_imags', 'get_images'),
                 ('a: "rule:b"\nb: "rule:a"', 'circle', 'a -> b -> a'),
                 ('get_images: "rule:gone"', 'gone', 'does not exist'),
-                ('get_images: "role"', 'malformed'), ('[', 'cannot be read')):
+                ('get_images: "role"', 'malformed'),
+                ('get_images: 5', 'malformed'), ('[', 'cannot be read')):
             policy.write_text(text + '\n')
             state, said = self.one('policy')
             self.assertEqual('failed', state)

@@ -29,8 +29,8 @@ def findings(config_files: Sequence[str], config_dirs: Sequence[str] = (),
              *(f'--config-dir={path}' for path in config_dirs)]
     try:
         done = subprocess.run(  # noqa: S603 (our own words)
-            [sys.executable, '-W', 'ignore', '-c', _PROGRAM, *given, 'db',
-             'check'], capture_output=True, text=True, timeout=_TIME,
+            [sys.executable, '-P', '-W', 'ignore', '-c', _PROGRAM, *given,
+             'db', 'check'], capture_output=True, text=True, timeout=_TIME,
             stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return [checks.Finding(

@@ -18,6 +18,8 @@ from easystack_image.ota import checks
 #: What Glance's application is called, without its flavor.
 APPLICATION = 'glance-api'
 _FILE = 'glance-api-paste.ini'
+#: What chooses one of several pipelines (glance.api:pipeline_factory).
+_FACTORY, _BY_FLAVOR = 'paste.composite_factory', ':pipeline_factory'
 
 
 def findings(conf: cfg.ConfigOpts) -> list[checks.Finding]:
@@ -114,8 +116,12 @@ class _Walk:
         """Go on with the parts of a composite application, or a pipeline."""
         values = self._parser[section]
         # Glance's pipelines are chosen by the flavor.
-        pipeline = values.get('pipeline') or values.get(
-            self._flavor or 'default') or ''
+        flavor = self._flavor or 'default'
+        pipeline = values.get('pipeline') or values.get(flavor) or ''
+        if not pipeline and values.get(_FACTORY, '').endswith(_BY_FLAVOR):
+            yield checks.Finding(
+                True, f'[{section}] of {self._path} has no pipeline '
+                f'"{flavor}": see [paste_deploy] flavor')
         *filters, last = pipeline.split() or ['']
         for name in filters:
             if (name, True) not in self._seen:

@@ -107,12 +107,16 @@ def _judge(rules: Files, defaults: Mapping[str, policy.RuleDefault],
            ) -> Iterator[checks.Finding]:
     texts = {name: default.check_str for name, default in defaults.items()}
     for name, (text, path) in rules.items():
-        check = policy.Rules.from_dict({name: text})[name]
-        if str(check) == '!' and text != '!':
+        try:
+            check = str(policy.Rules.from_dict({name: text})[name])
+        except TypeError:
+            # A number, say: whoever asks for the rule gets an error.
+            check = '!'
+        if check == '!' and text != '!':
             # oslo.policy forbids what it cannot read.
             yield checks.Finding(True, f'{name} in {path} is malformed: '
                                        f'{text!r}')
-        texts[name] = str(check)
+        texts[name] = check
     references = {name: _REFERENCE.findall(text)
                   for name, text in texts.items()}
     used = {name for each in references.values() for name in each}

@@ -7,14 +7,17 @@ end of its own, so that an updater that dies does not keep a node out.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 import time
+
+from easystack_image.ota.serving import layout
 
 NAME = 'aside'
 #: Seconds for which a node may stand aside at most; more is of an earlier
 #: boot, after which the clock began anew.
 LONGEST = 3600.0
+#: Whoever reads it may be another user.
+_MODE = 0o644
 
 
 def step_aside(instances: Path, seconds: float) -> None:
@@ -25,11 +28,7 @@ def step_aside(instances: Path, seconds: float) -> None:
     :raises OSError: if the file cannot be written
     """
     until = time.monotonic() + min(seconds, LONGEST)
-    temporary = instances / f'.{NAME}.{os.getpid()}'
-    temporary.write_text(json.dumps({'until': until}))
-    # Whoever reads it may be another user.
-    temporary.chmod(0o644)
-    temporary.rename(instances / NAME)
+    layout.write(instances / NAME, json.dumps({'until': until}), _MODE)
 
 
 def step_back(instances: Path) -> None:

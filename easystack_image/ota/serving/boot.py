@@ -33,10 +33,14 @@ def boot(launcher: launcher_module.Launcher, slot: slots_module.Slot,
     :raises InstanceError: if it does not serve in that time
     """
     deadline = time.monotonic() + timeout
-    there = {started.name: started.slot for started in launcher.list()}
-    for name, path in there.items():
+    there = {started.name: started for started in launcher.list()}
+    for name, started in there.items():
         instance = launcher.instance(name)
-        if path == slot.path and instance.place.gate.exists():
+        if started.slot == slot.path and instance.place.gate.exists():
+            if started.pid is None:
+                # It waits to be started again; or it did, when the service
+                # was stopped, and now nobody would.
+                instance = launcher.start(name, slot.path)
             break
     else:
         # Those of upgrades are numbered from 1 on.

@@ -20,11 +20,19 @@ _OURS = 'the updater sets it'
 _SOCKET = 'the listening socket is inherited'
 _IMPORTS = 'modules would come from elsewhere than the slot'
 _UNSEEN = 'what it leads to cannot be looked through'
+_LOOP = 'requests would be answered in another way than by threads'
 #: Options, with wildcards, and why they cannot be.
 _REFUSED = {
     '*harakiri*': _CUTS, '*reload-mercy': _CUTS, 'max-requests*': _CUTS,
     'm*-worker-lifetime*': _CUTS, '*reload-on-*': _CUTS,
-    '*touch-*': _CUTS, 'py-auto*reload': _CUTS, 'exit-on-reload': _CUTS,
+    '*touch-*': _CUTS, 'py*-auto*reload': _CUTS, 'exit-on-reload': _CUTS,
+    'fs-*reload': _CUTS, '*check-mount*': _CUTS, 'mount*-check': _CUTS,
+    'no-orphans': _CUTS, 'no-threads-wait': _CUTS, 'worker-exec*': _CUTS,
+    'skip-atexit*': _CUTS,
+    'shutdown-sockets': 'an instance that ends would close the listening '
+                        'socket for all',
+    'async': _LOOP, 'gevent*': _LOOP, 'ugreen': _LOOP, 'loop': _LOOP,
+    'asyncio': _LOOP, 'greenlet': _LOOP, 'tornado*': _LOOP,
     'idle': _CUTS, 'die-on-idle': _CUTS, 'cheap*': _CUTS,
     'thunder-lock': 'the worker of the private socket would wait with it in '
                     'hand, and all others with it',
@@ -35,16 +43,19 @@ _REFUSED = {
     'w': _OURS, 'wsgi*': _OURS, 'mount': _OURS, 'callable': _OURS,
     'file': _OURS, 'eval': _OURS, 'map-socket': _OURS,
     'chunked-input-*': _OURS, 'socket-timeout': _OURS,
-    'buffer-size': _OURS, 'b': _OURS, 'chmod-socket': _OURS,
+    'buffer-size': _OURS, 'b': _OURS, 'chmod*': _OURS, 'C': _OURS,
     'disable-logging': _OURS, 'log-5xx': _OURS,
     'vacuum': 'it removes sockets that are needed',
     'socket': _SOCKET, 's': _SOCKET, 'http*': _SOCKET, 'https*': _SOCKET,
-    'uwsgi-socket': _SOCKET, 'fastcgi-socket': _SOCKET,
-    'shared-socket': _SOCKET, 'reuse-port': _SOCKET, 'emperor*': _SOCKET,
+    '*wsgi-socket': _SOCKET, '*cgi-socket': _SOCKET,
+    '*cgi-nph-socket': _SOCKET, 'raw-socket': _SOCKET,
+    '*shared-socket': _SOCKET, 'abstract-socket': _SOCKET, 'a': _SOCKET,
+    '*protocol': _SOCKET, 'reuse-port': _SOCKET, 'emperor*': _SOCKET,
     'zerg*': _SOCKET,
     'virtualenv': _IMPORTS, 'venv': _IMPORTS, 'home': _IMPORTS,
     'H': _IMPORTS, 'pyhome': _IMPORTS, 'pythonpath': _IMPORTS,
     'python-path': _IMPORTS, 'pp': _IMPORTS, 'binary-path': _IMPORTS,
+    'env': _IMPORTS, 'envdir*': _IMPORTS, 'unenv': _IMPORTS,
     'ini*': _UNSEEN, 'include': _UNSEEN, 'inherit*': _UNSEEN,
     'xml': _UNSEEN, 'yaml': _UNSEEN, 'yml': _UNSEEN, 'json': _UNSEEN,
     'config': _UNSEEN, 'optdef': _UNSEEN,

@@ -126,7 +126,11 @@ class Holder:
         if self._told > 1:
             LOG.warning('Killing %d instances', len(self._keeper))
             for each in self._keeper.describe():
-                self._keeper.stop(each['name'])
+                try:
+                    self._keeper.stop(each['name'])
+                except exceptions.InstanceError as error:
+                    # The others are to be killed nevertheless.
+                    LOG.error('%s', error)
             return True
         if self._told == 0:
             return False

@@ -119,12 +119,18 @@ class Instance:
         :raises OSError: if it cannot be told for another reason
         """
         with _tampering(self.name):
-            # First, so that a new process of it would not begin.
-            self.place.gate.unlink(missing_ok=True)
-            # Workers that are not ready yet do not hear what their master
-            # says.
-            with contextlib.suppress(FileNotFoundError):
-                _mark(self.place.leaving)
+            try:
+                # First, so that a new process of it would not begin.
+                self.place.gate.unlink(missing_ok=True)
+                # Workers that are not ready yet do not hear what their master
+                # says.
+                with contextlib.suppress(FileNotFoundError):
+                    _mark(self.place.leaving)
+            except OSError:
+                # Workers that serve hear it, be the disk broken or not.
+                with contextlib.suppress(OSError, exceptions.InstanceError):
+                    self._tell('q')
+                raise
             self._tell('q')
 
     def _tell(self, command: str) -> None:

@@ -46,6 +46,7 @@ class _Child:
     :param own: its master, if it is a child of this process
     :param again_at: when to start it again, while it does not run
     :param told: whether it was told to leave when everything ends
+    :param problem: why that could not be done, as it was logged
     """
 
     record: records.Record
@@ -54,6 +55,7 @@ class _Child:
     delay: float = _SOON
     again_at: float | None = None
     told: bool = False
+    problem: str = ''
 
     @property
     def name(self) -> str:
@@ -182,9 +184,17 @@ class Keeper:
         """
         for child in self._children.values():
             if child.runs and not child.told:
-                with contextlib.suppress(exceptions.InstanceError):
+                try:
                     instance_module.Instance(self._place(child.name)).leave()
                     child.told = True
+                except exceptions.InstanceError:
+                    pass
+                except OSError as error:
+                    # The others are to be told nevertheless.
+                    if child.problem != str(error):
+                        child.problem = str(error)
+                        LOG.error('Instance %s cannot be told to leave: %s',
+                                  child.name, error)
 
     def watch(self) -> None:
         """Start again what ended though nobody said so; bound the logs.
@@ -257,8 +267,6 @@ class Keeper:
                                     or self._records.held(child.name)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        if child.own is not None:
-            child.own.wait()
         deadline = time.monotonic() + _DEATH
         while child.runs:
             if time.monotonic() > deadline:

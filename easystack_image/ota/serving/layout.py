@@ -135,3 +135,25 @@ class Place:
                     os.close(fd)
         finally:
             os.close(directory)
+
+
+def write(path: Path, text: str, mode: int = fsio.FILE_MODE) -> None:
+    """Write a file where the user of the service may write as well.
+
+    Root must not be led elsewhere by that user, who has to read the file:
+    it is made anew, given to whoever has the directory, and takes its place
+    in one step.
+
+    :raises OSError: if it cannot be written
+    """
+    temporary = path.with_name(f'.{path.name}.new')
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL
+                         | os.O_CLOEXEC, fsio.FILE_MODE)
+    with os.fdopen(descriptor, 'w') as file:
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        os.fchmod(descriptor, mode)
+        file.write(text)
+    temporary.replace(path)

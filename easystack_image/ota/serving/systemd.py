@@ -26,6 +26,7 @@ import shutil
 import subprocess
 
 from easystack_image import exceptions
+from easystack_image.ota import home
 from easystack_image.ota.serving import command
 from easystack_image.ota.serving import instance as instance_module
 from easystack_image.ota.serving import launcher
@@ -141,7 +142,8 @@ class SystemdLauncher:
 
     def _write(self, path: Path, text: str) -> None:
         """Write a script, in one step; all may read it."""
-        path.parent.mkdir(mode=_MODE, parents=True, exist_ok=True)
+        # Whatever root's umask is: the service's user has to read it.
+        home.make(path.parent, _MODE)
         temporary = path.with_name(f'.{path.name}.new')
         temporary.write_text(text)
         temporary.chmod(0o644)

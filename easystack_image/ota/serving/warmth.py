@@ -78,18 +78,7 @@ def ask(place: layout.Place, requests: Sequence[Request],
     """
     text = json.dumps({'rounds': rounds, 'requests': [
         dataclasses.asdict(each) for each in requests]})
-    temporary = place.warm.with_suffix('.new')
-    temporary.unlink(missing_ok=True)
-    # Root must not be led elsewhere by the user of the service, who has to
-    # read it.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL,
-                         0o600)
-    with os.fdopen(descriptor, 'w') as file:
-        if os.geteuid() == 0:
-            owner = place.path.stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-        file.write(text)
-    temporary.replace(place.warm)
+    layout.write(place.warm, text)
 
 
 def forget(place: layout.Place) -> None:

@@ -123,6 +123,16 @@ class HealthcheckTest(testtools.TestCase):
         aside.step_back(self.instances)
         self.assertTrue(self.available)
 
+    def test_it_counts_at_once(self) -> None:
+        """Another node that stands aside next has to hear that we serve."""
+        self.useFixture(fixtures.MonkeyPatch(
+            'easystack_image.middleware.healthcheck.CACHED_FOR', 3600.0))
+        for _ in range(2):
+            self.assertFalse(self.available)
+            aside.step_back(self.instances)
+            self.assertTrue(self.available)
+            aside.step_aside(self.instances, 60)
+
     def test_the_last_one_stays(self) -> None:
         logged = self.useFixture(fixtures.FakeLogger())
         self.nodes[1].code = 503

@@ -129,6 +129,21 @@ class CompareTest(testtools.TestCase):
             self.assertEqual(expected, self.state(origin, target, operator),
                              (origin, target, operator))
 
+    def test_only_lines_end_lines(self) -> None:
+        text = 'a # x\u2028y\x85z\x0c\x0b\nb\n'
+        self.assertIs(State.OUTDATED,
+                      self.state(text, text + 'c\n', text))
+        report, = merge.compare(*(self.root / side for side in (
+            'origin', 'target', 'operator')))
+        self.assertEqual(text + 'c\n', merge.merged(report, _NAMES))
+
+    def test_ends_as_windows_has_them(self) -> None:
+        self.assertIs(State.OUTDATED, self.state('a\nb\n', 'a\nc\n',
+                                                 'a\r\nb\r\n'))
+
+    def test_empty(self) -> None:
+        self.assertIs(State.OUTDATED, self.state('', 'a\n', ''))
+
     def test_what_cannot_be_read(self) -> None:
         self.state('a\n', 'a\n', 'a\n')
         path = self.root / 'operator' / 'policy.d' / 'x.yaml'

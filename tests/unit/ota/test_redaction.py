@@ -84,5 +84,11 @@ class RedactionTest(base.Case):
                  'file and http words ab none')):
             self.assertEqual(expected, redact(text))
 
+    def test_of_a_file_that_may_have_any_lines(self) -> None:
+        path = self.root / 'paste.ini'
+        path.write_text('[a]\npassword =\n  hunter2\nwords\n  more\n')
+        redact = redaction.of([str(path)], (), loose=False)
+        self.assertEqual('*** words more', redact('hunter2 words more'))
+
     def test_short_ones_take_nothing_out(self) -> None:
         self.assertEqual('a 12 b', self.of('password = 12\n')('a 12 b'))

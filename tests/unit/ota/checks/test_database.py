@@ -5,6 +5,7 @@ Its place is taken by a program of the same name.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import fixtures
@@ -47,6 +48,15 @@ class DatabaseTest(testtools.TestCase):
                       "'--config-file=/b.conf', "
                       "'--config-dir=/etc/glance/c.d', 'db', 'check']",
                       found[1])
+
+    def test_from_where_it_is_asked(self) -> None:
+        """A Glance in the current directory is another one."""
+        elsewhere = Path(self.useFixture(fixtures.TempDir()).path)
+        (elsewhere / 'glance').mkdir()
+        (elsewhere / 'glance' / '__init__.py').write_text('raise SystemExit')
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(elsewhere)
+        self.assertIn('migrate', self.find('return 4')[0][1])
 
     def test_failure(self) -> None:
         """Its last words, and no password in them."""

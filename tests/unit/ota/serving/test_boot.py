@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import testtools
 
 from easystack_image import exceptions
 from easystack_image.ota.serving import boot
+from easystack_image.ota.serving import instance
+from easystack_image.ota.serving import launcher
 from easystack_image.ota.serving import stats
 from easystack_image.ota.slots import slots as slots_module
 from tests.unit.ota.upgrade import world as worlds
@@ -62,6 +66,29 @@ class BootTest(BootCase):
         self.assertEqual('1.0.0.0', boot.boot(
             self.launcher, self.slot, 1).name)
         self.assertEqual(['1.0.0.0'], list(self.world.running))
+
+
+class StoppedLauncher(SlowLauncher):
+    """As systemd: a unit was stopped while it waited to start again."""
+
+    def list(self) -> Sequence[launcher.Started]:
+        return [dataclasses.replace(each, pid=None)
+                for each in super().list()]
+
+    def start(self, name: str, slot: Path) -> instance.Instance:
+        self.started = [*getattr(self, 'started', []), name]
+        return super().start(name, slot)
+
+
+class StoppedTest(BootCase):
+
+    def test_is_started(self) -> None:
+        """Its gate is open, but nobody would start it again."""
+        SlowInstance.loads = True
+        boot.boot(self.launcher, self.slot, 1)
+        stopped = StoppedLauncher(self.world)
+        boot.boot(stopped, self.slot, 1)
+        self.assertEqual(['1.0.0.0'], stopped.started)
 
 
 class KeepTryingTest(BootCase):

@@ -47,10 +47,26 @@ class DeployerTest(testtools.TestCase):
                      'max-requests-delta', 'max-worker-lifetime',
                      'reload-on-rss', 'evil-reload-on-as', 'touch-reload',
                      'touch-chain-reload', 'py-autoreload', 'cheaper',
-                     'idle'):
+                     'idle', 'no-threads-wait', 'fs-brutal-reload',
+                     'fs_reload', 'check-mountpoint', 'mount-check',
+                     'no-orphans', 'python-auto-reload', 'worker-exec'):
             message = self.refused(f'[uwsgi]\n{name} = 30\n')
             self.assertIn(name.replace('_', '-'), message)
             self.assertIn('under way', message)
+
+    def test_what_breaks_the_exchange(self) -> None:
+        for name, word in (
+                ('shutdown-sockets', 'for all'), ('gevent', 'threads'),
+                ('async', 'threads'), ('env', 'slot'), ('envdir', 'slot'),
+                *((f'{kind}-socket', 'inherited') for kind in (
+                    'scgi', 'scgi-nph', 'fastcgi', 'fastcgi-nph', 'raw',
+                    'puwsgi', 'shared', 'undeferred-shared', 'abstract'))):
+            self.assertIn(word, self.refused(f'[uwsgi]\n{name} = 1\n'))
+
+    def test_what_does_not(self) -> None:
+        names = ('log-socket', 'logto', 'log-format', 'add-header',
+                 'auto-procname', 'ignore-sigpipe', 'metric')
+        self.assertEqual([''] * len(names), [*map(deployer.refusal, names)])
 
     def test_as_uwsgi_reads_it(self) -> None:
         text = ('harakiri = 1\n[other]\nharakiri = 1\n[uwsgi]\n'

@@ -62,6 +62,15 @@ class DirectoryTest(testtools.TestCase):
             error = self.assertRaises(OSError, self.instance.leave)
         self.assertEqual(errno.ENOSPC, error.errno)
 
+    def test_told_nevertheless(self) -> None:
+        """What serves can end, though what does not yet may not hear it."""
+        os.mkfifo(self.place.fifo)
+        master = os.open(self.place.fifo, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, master)
+        self.place.leaving.mkdir()
+        self.assertRaises(exceptions.InstanceError, self.instance.leave)
+        self.assertEqual(b'q', os.read(master, 10))
+
     def test_leaving(self) -> None:
         self.place.leaving.symlink_to(self.other)
         self.assertRaises(exceptions.InstanceError, self.instance.leave)
@@ -78,7 +87,7 @@ class DirectoryTest(testtools.TestCase):
 
     def test_warm(self) -> None:
         self.other.write_text('data')
-        self.place.warm.with_suffix('.new').symlink_to(self.other)
+        self.place.warm.with_name('.warm.new').symlink_to(self.other)
         warmth.ask(self.place, [warmth.Request('/', {'X-Auth-Token': 't'})])
         self.assertEqual('data', self.other.read_text())
         self.assertEqual(0o600, self.place.warm.stat().st_mode & 0o777)

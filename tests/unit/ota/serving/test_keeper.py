@@ -6,6 +6,7 @@ The slot's uWSGI is a program that does nothing but live.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+import errno
 import json
 import os
 from pathlib import Path
@@ -21,6 +22,7 @@ import testtools
 
 from easystack_image import exceptions
 from easystack_image.ota.serving import command
+from easystack_image.ota.serving import instance as instance_module
 from easystack_image.ota.serving import keeper
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import logs
@@ -155,6 +157,36 @@ class AdoptionTest(KeeperCase):
         place.leaving.touch()
         self.slay(*self.living())
         programs.poll(lambda: not kept.watch() and not len(kept), 'its end')
+
+    def test_one_that_cannot_be_told(self) -> None:
+        """The others are told, and it is said once."""
+        logged = self.useFixture(fixtures.FakeLogger())
+        kept, told = self.make(), []
+        for name in ('a', 'b'):
+            kept.start(name, self.slot)
+            self.addCleanup(kept.stop, name)
+
+        def leave(instance: instance_module.Instance) -> None:
+            told.append(instance.name)
+            if instance.name == 'a':
+                raise OSError(errno.EROFS, 'Read-only file system')
+
+        with mock.patch.object(instance_module.Instance, 'leave', leave):
+            for _ in range(3):
+                kept.leave()
+        self.assertEqual(['a', 'b', 'a', 'a'], told)
+        self.assertEqual(1, logged.output.count('Read-only file system'))
+
+    def test_one_that_does_not_die(self) -> None:
+        """Nobody waits for it without an end."""
+        kept = self.make()
+        self.start(kept)
+        self.addCleanup(kept.stop, 'a')
+        with (mock.patch.object(os, 'killpg'),
+              mock.patch.object(keeper, '_DEATH', 0.1)):
+            error = self.assertRaises(exceptions.InstanceError, kept.stop,
+                                      'a')
+        self.assertIn('does not die', str(error))
 
     def kill_at(self, owner: object, name: str, number: int,
                 after: bool) -> bool:

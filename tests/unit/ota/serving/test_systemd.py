@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import fixtures
@@ -44,6 +45,15 @@ class SystemdTest(testtools.TestCase):
         self.assertRaises(exceptions.ConfigurationError,
                           self.launcher('true').start, 'a', self.slot)
         self.assertFalse((self.root / 'run').exists())
+
+    def test_umask(self) -> None:
+        """Root may have any; the service's user has to read the script."""
+        self.addCleanup(os.umask, os.umask(0o077))
+        self.launcher('true').start('a', self.slot)
+        run = self.root / 'run'
+        self.assertEqual([0o755, 0o755, 0o644], [
+            path.stat().st_mode & 0o777
+            for path in (run, run / 'start', run / 'start' / 'a')])
 
     def test_forgotten_and_ended(self) -> None:
         """Known until it has ended; the script is where systemd looks."""
