@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
+import dataclasses
 import time
 from typing import Any
 
@@ -134,6 +135,15 @@ class Writer:
         self._expect_begun(step)
         self._add(Event.FAILED, step, {'reason': reason, **details})
 
+    def note(self, **details: Any) -> None:
+        """Write something more of where it is: the last line once more.
+
+        No step is begun, done or failed by that.
+        """
+        last = self._open().records[-1]
+        self._write(dataclasses.replace(
+            last, details={**last.details, **details}))
+
     def close(self, outcome: Outcome, **details: Any) -> None:
         """Write how the upgrade ended."""
         self._add(Event.CLOSED, None, {'outcome': outcome, **details})
@@ -149,10 +159,12 @@ class Writer:
 
     def _add(self, event: Event, step: Step | None,
              details: Mapping[str, Any]) -> None:
+        self._write(Record(time.time(), event, step, details))
+
+    def _write(self, record: Record) -> None:
         upgrade = self._open()
-        record = Record(time.time(), event, step, details)
         # What goes back has to be written even if a disk is full.
-        self._files.append(record, urgent=event is Event.FAILED or (
-            step is Step.ROLLBACK or upgrade.kind is Kind.ROLLBACK
+        self._files.append(record, urgent=record.event is Event.FAILED or (
+            record.step is Step.ROLLBACK or upgrade.kind is Kind.ROLLBACK
             or upgrade.event(Step.ROLLBACK) is not None))
         upgrade.records.append(record)

@@ -56,7 +56,10 @@ class Outcome(enum.StrEnum):
 #: What is written down of a step on its way, as if it were begun once more:
 #: others may have gone by it; there is no way back.
 SETTLED, IRREVOCABLE = 'settled', 'irrevocable'
-NOTES = frozenset((SETTLED, IRREVOCABLE))
+#: The step after which to stop: of the opening, or of a line that is written
+#: once more, if somebody says so later.
+UNTIL = 'until'
+NOTES = frozenset((SETTLED, IRREVOCABLE, UNTIL))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +114,25 @@ class Upgrade:
         last = self.records[-1]
         return Outcome(last.details['outcome']) if (
             last.event is Event.CLOSED) else None
+
+    @property
+    def until(self) -> Step | None:
+        """The step after which to stop, as was said last; None for none."""
+        found = next((record.details[UNTIL] for record
+                      in reversed(self.records)
+                      if record.details.get(UNTIL)), None)
+        return Step(found) if found else None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is where somebody wanted it to stop.
+
+        That is after the step itself, or, if that was done already when it
+        was said, where it was then.
+        """
+        last, until = self.records[-1], self.until
+        return until is not None and self.event(until) is Event.DONE and (
+            last.step is until or UNTIL in last.details)
 
     def event(self, step: Step) -> Event | None:
         """Return how far a step is: None if it was not begun."""

@@ -16,6 +16,7 @@ from easystack_image.ota.client import receipts
 from easystack_image.ota.client import updater
 from easystack_image.ota.hooks import calls
 from easystack_image.ota.journal import journal as journals
+from easystack_image.ota.journal import records
 from easystack_image.ota.journal.records import Event
 from easystack_image.ota.journal.records import Kind
 from easystack_image.ota.journal.records import Outcome
@@ -56,7 +57,7 @@ class Order:
         """Return what whoever goes on with it has to know."""
         settings = tools.settings
         return {
-            'forced': list(self.forced), 'until': self.until,
+            'forced': list(self.forced), records.UNTIL: self.until,
             'soak': settings.soak if self.soak is None else self.soak,
             'drain_timeout': settings.drain_timeout if (
                 self.drain_timeout is None) else self.drain_timeout}
@@ -111,7 +112,7 @@ def _says_again(order: Order, upgrade: Upgrade) -> bool:
     who names no release may mean one that mends this one, if there is no way
     back.
     """
-    if upgrade.kind is not order.kind or machine.stopped(upgrade) or (
+    if upgrade.kind is not order.kind or upgrade.stopped or (
             upgrade.event(Step.ROLLBACK) is not None):
         return False
     if order.archive is not None:

@@ -254,7 +254,7 @@ def resume(tools: tools_module.Tools,
         if writer.unfinished is None:
             nodes.catch_up(tools, writer.upgrades)
             return None
-        if not told and stopped(writer.unfinished):
+        if not told and writer.unfinished.stopped:
             return None
         return go_on(tools, writer, writer.unfinished, forced)
 
@@ -264,18 +264,22 @@ def go_on(tools: tools_module.Tools, writer: journals.Writer,
           until: Step | None = None) -> Result:
     """Go on with an upgrade that did not end.
 
-    :param until: the step after which to stop, None for none
+    Where an operator wanted to decide how, it stops, whoever goes on; once it
+    has stopped there, to go on is what was decided.
+
+    :param until: the step after which to stop; None for what was said before
     :raises easystack_image.exceptions.OtaError: see :meth:`Machine.run`
     """
     works.refuse_foreign(tools.slots, upgrade)
+    said = upgrade.until
+    if said is not None and upgrade.event(said) is Event.DONE:
+        said = None
+    if until is None:
+        until = said
+    elif until is not said:
+        # At once: it may be killed anywhere from here on.
+        writer.note(**{records.UNTIL: until})
     return Machine(works.Work(tools, writer, upgrade, forced), until).run()
-
-
-def stopped(upgrade: Upgrade) -> bool:
-    """Whether an operator wanted to decide how to go on from here."""
-    until = upgrade.records[0].details.get('until')
-    return until is not None and upgrade.records[-1].step is Step(until) and (
-        upgrade.records[-1].event is Event.DONE)
 
 
 def _failure(upgrade: Upgrade) -> str:

@@ -94,6 +94,21 @@ class WriterTest(JournalCase):
             [record.event for record in upgrade.records])
         self.assertGreaterEqual(upgrade.records[0].time, began)
 
+    def test_note(self) -> None:
+        """No step is further by that, nor begun once more."""
+        with self.journal.writer() as writer:
+            writer.open(Kind.UPGRADE, '1.0.0', '1.1.0', until='check')
+            writer.begin(Step.STAGE, forced=['a'])
+            writer.note(until='soak')
+            self.assertRaises(exceptions.JournalError, writer.done,
+                              Step.CHECK)
+        upgrade, = self.journal.history()
+        self.assertIs(Event.BEGUN, upgrade.event(Step.STAGE))
+        self.assertEqual((1, {'forced': ['a'], 'until': 'soak'}), (
+            upgrade.begun(Step.STAGE), upgrade.details(Step.STAGE)))
+        self.assertIs(Step.SOAK, upgrade.until)
+        self.assertFalse(upgrade.stopped)
+
     def test_wrong_order(self) -> None:
         with self.journal.writer() as writer:
             self.assertRaises(exceptions.JournalError, writer.begin,

@@ -536,11 +536,57 @@ class TestCommands(MachineCase):
         self.assertEqual((0, {'outcome': None}), self.run_command(*resume))
         self.assertEqual({NEW}, self.world.serving())
         self.assertEqual(0, self.run_command('rollback')[0])
-        # It was interrupted before it came there.
+        # Nobody said so.
         self.begin(NEW, until=Step.DRAIN)
         self.assertEqual('committed',
                          self.run_command(*resume)[1]['outcome'])
         self.serves(NEW)
+
+    def check_stops(self, code: int, words: str) -> None:
+        """See that a command leaves it open."""
+        found, printed = self.run_command(*words.split())
+        self.assertEqual((code, None), (found, printed['outcome']))
+
+    def check_stopped(self) -> None:
+        """See that only an operator has it go on, who does."""
+        records = len(self.world.tools().journal.history()[-1].records)
+        for words, code in (('resume --unless-told-to-stop', 0),
+                            ('upgrade', 5), (f'upgrade {NEW}', 5)):
+            self.check_stops(code, words)
+        self.assertEqual(records, len(
+            self.world.tools().journal.history()[-1].records))
+        self.assertEqual(0, self.run_command('resume')[0])
+        self.serves(NEW)
+
+    def test_interrupted_before_it_stops(self) -> None:
+        """Whoever goes on with it stops there."""
+        hook = self.hook('at-soak', 21)
+        self.assertRaises(exceptions.NotNow, self.order, NEW,
+                          until=Step.SOAK)
+        hook.unlink()
+        self.check_stops(0, 'resume --unless-told-to-stop')
+        self.assertIs(Event.DONE, self.world.tools().journal.history()[
+            -1].event(Step.SOAK))
+        self.check_stopped()
+
+    def test_told_later_to_stop(self) -> None:
+        """That is kept from the moment on when it is said."""
+        hook = self.hook('at-drain', 21)
+        self.assertRaises(exceptions.NotNow, self.order, NEW)
+        self.assertRaises(exceptions.NotNow, self.order, NEW,
+                          until=Step.SOAK)
+        hook.unlink()
+        self.check_stops(0, 'upgrade')
+        self.check_stopped()
+
+    def test_told_too_late_to_stop(self) -> None:
+        """It stops where it is."""
+        hook = self.hook('at-soak', 21)
+        self.assertRaises(exceptions.NotNow, self.order, NEW)
+        self.assertIsNone(self.order(NEW, until=Step.CANARY).outcome)
+        hook.unlink()
+        self.assertIsNone(self.world.tools().journal.history()[-1].outcome)
+        self.check_stopped()
 
     def test_check_tells(self) -> None:
         self.useFixture(fixtures.MonkeyPatch(
