@@ -11,7 +11,8 @@ last line, and who this machine is.  It is replaced after each line, so a
 journal that is older than the anchor, or another machine's, is a replay: to
 resume from it would do again what was done long ago.  It lies beside the
 directory, so that this is so for the whole of it as well.  One line may be
-ahead of the anchor, which a crash in between leaves.
+ahead of the anchor, which a crash in between leaves; if the power failed, only
+some pages of it may be there, zeros instead of others, and it does not count.
 
 A line that cannot be written, for want of space or because the disk fails, is
 taken back, so that never more than one is ahead.  ``reserve`` keeps some
@@ -82,6 +83,8 @@ class Chain:
                              if name.endswith(_SUFFIX))
             lines = [_split(fsio.read_file(_name(number), fd, _LIMIT))
                      for number in numbers]
+        if self._is_torn(numbers, lines):
+            del lines[-1][-1]
         if lines and not lines[-1]:
             # Nothing of its first line was written.
             del lines[-1], numbers[-1]
@@ -93,14 +96,29 @@ class Chain:
             upgrades.append(Upgrade(number, records))
         return lines, upgrades
 
+    @property
+    def _ahead(self) -> tuple[tuple[int, int], ...]:
+        """The places that a line may have that is ahead of the anchor."""
+        anchor = self.anchor
+        return ((anchor.upgrade, anchor.lines + 1), (anchor.upgrade + 1, 1))
+
+    def _is_torn(self, numbers: list[int], lines: list[list[bytes]]) -> bool:
+        """Whether of the last line, which nobody was told of, pages lack.
+
+        One that was acknowledged must be sound, and one that is whole must be
+        of this journal.
+        """
+        return bool(self.anchor.node) and (
+            _place(numbers, lines) in self._ahead
+            and not _is_json(lines[-1][-1]))
+
     def _check_place(self, numbers: list[int],
                      lines: list[list[bytes]]) -> None:
         """Raise unless the journal is as long as the anchor says."""
         anchor = self.anchor
-        last = (numbers[-1], len(lines[-1])) if numbers else (0, 0)
+        last = _place(numbers, lines)
         if numbers != list(range(1, len(numbers) + 1)) or last not in (
-                (anchor.upgrade, anchor.lines),
-                (anchor.upgrade, anchor.lines + 1), (anchor.upgrade + 1, 1)):
+                (anchor.upgrade, anchor.lines), *self._ahead):
             raise exceptions.JournalError(
                 f'the journal ends with line {last[1]} of upgrade {last[0]}, '
                 f'but line {anchor.lines} of upgrade {anchor.upgrade} was '
@@ -355,6 +373,19 @@ def _split(data: bytes) -> list[bytes]:
     """Return the whole lines of a file, without a last one that is not."""
     return [line for line in data.splitlines(keepends=True)
             if line.endswith(b'\n')]
+
+
+def _place(numbers: list[int], lines: list[list[bytes]]) -> tuple[int, int]:
+    """Return the number of the last upgrade, and how many lines that has."""
+    return (numbers[-1], len(lines[-1])) if numbers else (0, 0)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _digest(line: bytes) -> str:

@@ -201,6 +201,73 @@ class CrashTest(JournalCase):
                              len(self.journal.history()[0].records))
 
 
+    def unacknowledged(self, line: int) -> bytes:
+        """Have the last of some lines written, and the power fail then."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        self.write_upgrade('1.1.0')
+        with self.journal.writer() as writer:
+            for number in range(line + 1):
+                anchor = (self.place / 'anchor.json').read_bytes()
+                if number:
+                    writer.begin(list(Step)[number])
+                else:
+                    writer.open(Kind.UPGRADE, '1', '2')
+        (self.place / 'anchor.json').write_bytes(anchor)
+        return self.file(2).read_bytes().splitlines(True)[-1]
+
+    def test_the_end_of_a_line(self) -> None:
+        """The page with its end was written, that with its beginning not."""
+        for line in range(3):
+            size = len(self.unacknowledged(line))
+            for lost in (1, size // 2, size - 2):
+                whole = self.unacknowledged(line)
+                before = self.file(2).read_bytes().removesuffix(whole)
+                self.file(2).write_bytes(
+                    before + bytes(lost) + whole[lost:])
+                self.assertEqual([4, line][:1 + bool(line)], [
+                    len(each.records) for each in self.journal.history()])
+                with self.journal.writer() as writer:
+                    if line:
+                        self.assertEqual(before, self.file(2).read_bytes())
+                    else:
+                        self.assertFalse(self.file(2).exists())
+                        writer.open(Kind.UPGRADE, '1', '2')
+                    writer.close(Outcome.ABANDONED)
+                self.assertEqual([4, max(line, 1) + 1], [
+                    len(each.records) for each in self.journal.history()])
+
+    def test_the_end_of_a_line_that_counts(self) -> None:
+        """No crash leaves that of one that was acknowledged."""
+        for line in range(3):
+            whole = self.unacknowledged(line)
+            self.open()
+            data = self.file(2).read_bytes()
+            self.file(2).write_bytes(data.removesuffix(whole)
+                                     + bytes(5) + whole[5:])
+            self.assertBad(f'line {line + 1} of upgrade 2 is another')
+
+    def test_a_line_ahead_that_is_not_ours(self) -> None:
+        """It was not torn, but put there."""
+        for name, value in (('previous', '0' * 64), ('node', 'another'),
+                            ('format', 2), ('event', 'eaten')):
+            for line in range(3):
+                whole = self.unacknowledged(line)
+                data = self.file(2).read_bytes()
+                self.file(2).write_bytes(
+                    data.removesuffix(whole) + json.dumps(
+                        {**json.loads(whole), name: value}).encode() + b'\n')
+                self.assertBad('does not belong to this journal')
+
+    def test_torn_and_without_anchor(self) -> None:
+        """There always is one before the first line."""
+        with self.journal.writer() as writer:
+            writer.open(Kind.UPGRADE, '1', '2')
+        data = self.file().read_bytes()
+        self.file().write_bytes(bytes(5) + data[5:])
+        os.unlink(self.place / 'anchor.json')
+        self.assertBad('does not belong to this journal')
+
+
 class FullTest(JournalCase):
     """A disk that is full, or fails, at every point, for some time."""
 
