@@ -11,6 +11,9 @@ from easystack_image.ota.journal.records import Step
 from easystack_image.ota.upgrade import peers
 from easystack_image.ota.upgrade import work as works
 
+#: Seconds from one run of a point to the next, at least.
+_LEAST = 1.0
+
 
 class Hooks:
     """The hooks of one upgrade.
@@ -37,6 +40,9 @@ class Hooks:
     def run(self, point: base.Point, step: Step, reason: str = '') -> None:
         """Run the hooks of a point, as often as they ask for within a limit.
 
+        That counts from when one asks first, what they take included: it may
+        have been at work for hours before that.
+
         Those of the contraction run where it is done: on the last node.
 
         :param step: to which the point belongs
@@ -50,19 +56,21 @@ class Hooks:
         if step is Step.CONTRACT and not peers.is_last(self._work.settings):
             return
         limit = self._work.settings.retry_limit
-        waited = 0.0
+        asked: float | None = None
         while True:
             try:
                 self._caller.run(point, self.context(point, step, reason))
                 return
             except exceptions.RetryLater as later:
-                waited += later.seconds
-                if waited > limit:
+                now = time.monotonic()
+                asked = now if asked is None else asked
+                pause = max(_LEAST, later.seconds)
+                if now + pause - asked > limit:
                     raise exceptions.NotNow(
-                        f'{later}; that took more than {limit:g} s: resume '
+                        f'{later}; that takes more than {limit:g} s: resume '
                         'the upgrade later') from None
-                self._work.say(f'{later}; once more in {later.seconds:g} s')
-                self._pause(later.seconds)
+                self._work.say(f'{later}; once more in {pause:g} s')
+                self._pause(pause)
 
     def context(self, point: base.Point, step: Step,
                 reason: str = '') -> base.Context:
