@@ -23,8 +23,9 @@ from easystack_image.ota.hooks import executables as executables_module
 from easystack_image.ota.hooks import leashed
 from easystack_image.ota.hooks import listing
 
-#: Seconds to wait for hooks of an updater that was killed, and between looks.
-_PATIENCE, _PACE = 30.0, 0.1
+#: Seconds to wait for hooks of an updater that was killed, where what comes
+#: decides and where not, and between looks.  What need not finish takes less.
+_PATIENCE, _SHORT, _PACE = 30.0, 15.0, 0.1
 #: Why what a hook says does not count, where none decides.
 _TOO_LATE = 'it is too late to decide'
 
@@ -70,26 +71,29 @@ class HookCaller:
         :raises easystack_image.exceptions.HookFailed: if one failed; those
             after it did not run
         :raises easystack_image.exceptions.RetryLater: if one asks for it,
-            or one of an earlier run is still at work
+            or one of an earlier run is still at work; where nothing can be
+            decided any more, that is told, and none runs
         """
         context = dataclasses.replace(
             context, point=point, notify_url=self._settings.notify_url)
-        try:
-            classes, found = self._of_point(point, context)
-        except exceptions.InvalidHooks as error:
-            if point.decides:
-                raise
-            # As with one that fails here: it is too late.
-            self._report(_ignored(base.Outcome(
-                hook='hooks', point=point, state=base.State.FAILED,
-                message=str(error)), _TOO_LATE))
-            return []
-        if not classes and not found:
-            return []
-        redact = redaction.of(context.config_files, context.config_dirs,
-                              [context.notify_url])
-        outcomes = []
-        with self._locked() as lock:
+        with contextlib.ExitStack() as stack:
+            try:
+                classes, found = self._of_point(point, context)
+                if not classes and not found:
+                    return []
+                lock = stack.enter_context(self._locked(
+                    _PATIENCE if point.decides else _SHORT))
+            except (exceptions.InvalidHooks, exceptions.RetryLater) as error:
+                if point.decides:
+                    raise
+                # As with one that fails here: it is too late.
+                self._report(_ignored(base.Outcome(
+                    hook='hooks', point=point, state=base.State.FAILED,
+                    message=f'none runs at {point}: {error}'), _TOO_LATE))
+                return []
+            redact = redaction.of(context.config_files, context.config_dirs,
+                                  [context.notify_url])
+            outcomes = []
             for make in (*(self._of_class(each, context, lock)
                            for each in classes),
                          *(self._of_executable(each, context, lock)
@@ -98,7 +102,7 @@ class HookCaller:
                 self._report(outcome)
                 _decide(outcome)
                 outcomes.append(outcome)
-        return outcomes
+            return outcomes
 
     def _of_point(self, point: base.Point, context: base.Context,
                   ) -> tuple[list[base.Listed],
@@ -138,10 +142,14 @@ class HookCaller:
         self.executables()
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[int]:
-        """Wait until no hook of an earlier run is at work."""
+    def _locked(self, patience: float) -> Iterator[int]:
+        """Wait until no hook of an earlier run is at work.
+
+        :param patience: for how many seconds
+        :raises easystack_image.exceptions.RetryLater: if one still is
+        """
         with contextlib.ExitStack() as stack:
-            until = time.monotonic() + _PATIENCE
+            until = time.monotonic() + patience
             while True:
                 try:
                     lock = stack.enter_context(

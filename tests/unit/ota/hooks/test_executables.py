@@ -11,6 +11,7 @@ import psutil
 
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base as hooks_base
+from easystack_image.ota.hooks import calls
 from easystack_image.ota.hooks import executables
 from tests.functional import processes
 from tests.unit.ota.hooks import base
@@ -276,7 +277,6 @@ class TimeoutTest(base.HookCase):
         self.assertAllGone()
 
     def test_one_at_a_time(self) -> None:
-        from easystack_image.ota.hooks import calls
         self.patch(calls, '_PATIENCE', 0.2)
         self.executable(f'cd {self.root}; touch begun; '
                         'while [ ! -e go ]; do sleep 0.05; done')
@@ -289,6 +289,21 @@ class TimeoutTest(base.HookCase):
         processes.poll((self.root / 'begun').exists, 'the hook')
         later = self.assertRaises(exceptions.RetryLater, self.run_hooks)
         self.assertIn('still at work', str(later))
+        self.check_too_late()
         (self.root / 'go').touch()
         self.assertEqual((pid, 0), os.waitpid(pid, 0))
         self.run_hooks()
+        self.assertEqual(['done'], [each.state for each in self.run_hooks(
+            'after-rollback')])
+
+    def check_too_late(self) -> None:
+        """See that nobody who goes back waits for one that is at work."""
+        self.patch(calls, '_SHORT', 0.2)
+        for point in ('after-commit', 'before-rollback', 'after-rollback'):
+            self.executable('exit 0', point=point)
+            self.outcomes.clear()
+            self.assertEqual([], self.run_hooks(point))
+            told, = self.outcomes
+            self.assertIs(hooks_base.State.IGNORED, told.state)
+            self.assertIn(f'none runs at {point}: a hook of an earlier run '
+                          'is still at work', told.message)
