@@ -249,6 +249,11 @@ def _refuse_rolled_back(upgrades: Sequence[Upgrade],
 def _choose(tools: tools_module.Tools, order: Order,
             installed: declarations.Declaration | None,
             progress: downloads.Progress) -> _Chosen | None:
+    """Return what an order means, and have it here.
+
+    :raises RollbackAsked: if somebody wants a rollback while it is downloaded;
+        what there is of it stays
+    """
     if order.archive is not None:
         return _from_archive(tools, order.archive, installed)
     client = updater.Client(tools.settings, installed)
@@ -259,8 +264,12 @@ def _choose(tools: tools_module.Tools, order: Order,
         return None
     if _is_built(tools, release):
         return release, None
-    path = tools.patiently(
-        lambda: client.download(release.version, progress))
+
+    def heed(done: int, size: int) -> None:
+        tools.pause(0)
+        progress(done, size)
+
+    path = tools.patiently(lambda: client.download(release.version, heed))
     return release, path
 
 

@@ -7,10 +7,12 @@ without uv, and instances take no time.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
 import shutil
+import threading
 from typing import Any
 
 import fixtures
@@ -320,6 +322,65 @@ class TestChain(BeginningCase):
                                   self.tools)
         self.assertIn('than was in use', str(error))
         self.assertEqual({NEW}, self.world.serving())
+
+
+class TestRollback(BeginningCase):
+    """Somebody wants to go back while another process downloads."""
+
+    def test_it_is_given_up(self) -> None:
+        """The release in use is bad, and the next one comes slowly."""
+        self.install()
+        self.begin(version=NEW)
+        archive = self.publish_third()
+        faults: list[exceptions.OtaError] = []
+
+        def upgrade() -> None:
+            try:
+                self.begin(Kind.UPGRADE)
+            except exceptions.OtaError as error:
+                faults.append(error)
+
+        sent = threading.Event()
+        self.server.tricks['3.0.0'] = functools.partial(_slowly, sent)
+        thread = threading.Thread(target=upgrade)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(self.server.ended.set)
+        self.assertTrue(sent.wait(60))
+        result = returning.roll_back(self.tools)
+        self.assertEqual((Kind.ROLLBACK, Outcome.COMMITTED, {OLD}), (
+            result.kind, result.outcome, self.world.serving()))
+        thread.join()
+        error, = faults
+        self.assertIsInstance(error, exceptions.RollbackAsked)
+        # What came until then is not asked for again.
+        part, = self.downloads.glob('*.part')
+        self.assertGreater(part.stat().st_size, 0)
+        self.assertLess(part.stat().st_size, archive)
+        self.server.tricks.clear()
+        self.assertIs(Outcome.COMMITTED, self.begin(again=True).outcome)
+        self.assertGreater(self.server.requests[-1][1], 0)
+
+    def publish_third(self) -> int:
+        """Publish 3.0.0; return the size of its archive, in bytes."""
+        site = self.own_site()
+        site.add('3.0.0', 3)
+        site.sign_and_publish(['stable'])
+        self.server.folder = site.repository.root / 'public'
+        archive, = self.server.folder.rglob('*3.0.0*.tar')
+        return archive.stat().st_size
+
+
+def _slowly(sent: threading.Event, handler: Any, data: bytes) -> None:
+    """Send a file as slowly as is allowed."""
+    handler.send_response(200)
+    handler.send_header('Content-Length', str(len(data)))
+    handler.end_headers()
+    for place in range(0, len(data), 100):
+        handler.wfile.write(data[place:place + 100])
+        sent.set()
+        if handler.server_ended.wait(0.2):
+            return
 
 
 class TestResume(BeginningCase):
