@@ -65,7 +65,7 @@ class NodeLock:
         :raises easystack_image.exceptions.NotOurTurn: if it does not come
             in time
         :raises easystack_image.exceptions.NotNow: if what coordinates the
-            nodes cannot be reached
+            nodes cannot be reached, or what holds the lock is killed
         :raises easystack_image.exceptions.ConfigurationError: if the slot
             has not what it takes
         """
@@ -145,12 +145,27 @@ class NodeLock:
         answer = self._answer(left + _START)
         if answer.get('held'):
             return
-        error = (exceptions.NotOurTurn if answer.get('busy') else
-                 exceptions.NotNow if answer else
-                 exceptions.ConfigurationError)
-        raise error(answer.get(
-            'reason', f'{self._slot} cannot hold the lock of the nodes: '
-                      'what it printed says why'))
+        if answer:
+            raise (exceptions.NotOurTurn if answer.get('busy') else
+                   exceptions.NotNow)(answer.get('reason', ''))
+        if self._gave_up():
+            raise exceptions.ConfigurationError(
+                f'{self._slot} cannot hold the lock of the nodes: what it '
+                'printed says why')
+        # No fault of the release: the next one may live.
+        raise exceptions.NotNow(
+            'the holder of the lock of the nodes was killed, or does not '
+            'answer')
+
+    def _gave_up(self) -> bool:
+        """Whether the child, which said nothing, ended by itself."""
+        child = self._child
+        if child is None or not _readable(child, 0):
+            return False
+        try:
+            return child.wait(_END) >= 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def _answer(self, timeout: float) -> dict[str, Any]:
         """Return the next line of the child; nothing if there is none."""

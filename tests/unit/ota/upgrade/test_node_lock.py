@@ -136,6 +136,41 @@ class LockTest(NodeLockCase):
                           self.lock(slot=None).__enter__)
 
 
+class SilentTest(NodeLockCase):
+    """A child that says nothing: only one that ends by itself is at fault."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        (self.root / 'bin').mkdir()
+        for name in ('_START', '_END'):
+            self.useFixture(fixtures.MonkeyPatch(
+                f'easystack_image.ota.upgrade.node_lock.{name}', 0.5))
+
+    def acquire(self, script: str, error: type[Exception]) -> str:
+        """Have a script for the child; return what is said of it."""
+        python = self.root / 'bin' / 'python'
+        python.write_text(f'#!/bin/sh\n{script}\n')
+        python.chmod(0o755)
+        return str(self.assertRaises(
+            error, self.lock(slot=self.root).__enter__))
+
+    def test_killed(self) -> None:
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            self.assertIn('was killed', self.acquire(
+                f'kill -{int(number)} $$', exceptions.NotNow))
+
+    def test_late(self) -> None:
+        for script in ('exec sleep 60', 'exec >&-; exec sleep 60'):
+            self.assertIn('does not answer', self.acquire(
+                script, exceptions.NotNow))
+
+    def test_ended(self) -> None:
+        for script in ('exit 0', 'exit 1', 'exec /nonexistent',
+                       'echo nonsense; exit 1'):
+            self.assertIn('cannot hold', self.acquire(
+                script, exceptions.ConfigurationError))
+
+
 class Node(http.server.BaseHTTPRequestHandler):
     """A node, as far as it is asked: it names a release, or does not."""
 
