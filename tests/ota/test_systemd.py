@@ -158,6 +158,15 @@ class TestSystemd(SystemdCase):
         # And it does not come back.
         self.assertEqual([], self.names())
 
+    def test_stop_before_it_can_hear(self) -> None:
+        """The FIFO of uWSGI is made some time after its start."""
+        for delay in (0.0, 0.2, 0.5):
+            self.launcher.start('a', serving.SLOT)
+            time.sleep(delay)
+            self.assertEqual(0, self.manager.ask(
+                'stop', 'easystack-image@a.service').returncode)
+            self.assertEqual([], self.names())
+
     def test_strange_names(self) -> None:
         for name in ('', '../a', 'a@b', 'a b', '-a', 'a+1'):
             self.assertRaises(exceptions.InstanceError, self.launcher.start,
@@ -170,7 +179,7 @@ class TestSystemd(SystemdCase):
 
 
 class TestBoot(SystemdCase):
-    """What serves after a reboot."""
+    """What serves after a reboot, or after a stop."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -225,3 +234,19 @@ class TestBoot(SystemdCase):
             self.assertEqual(0, self.manager.ask('restart', unit).returncode)
         self.assertEqual([], load.failures)
         self.assertNotIn(self.pid('1.0.0.0'), (None, pid))
+
+    def test_stopped_between_two_starts(self) -> None:
+        """What waits to start again is only dropped by a stop."""
+        unit, name = 'easystack-image.service', '1.0.0.0'
+        instance = f'easystack-image@{name}.service'
+        self.slots.select(self.build())
+        self.assertEqual(0, self.manager.ask('start', unit).returncode)
+        self.assertEqual(name, serving.ask(self.port, timeout=60))
+        self.manager.ask('kill', '--signal=SIGKILL', instance)
+        processes.poll(lambda: 'auto-restart' in self.manager.ask(
+            'show', '--property=SubState', instance).stdout, 'a pause',
+            interval=0.01)
+        self.manager.ask('stop', unit)
+        self.assertEqual('inactive', self.state(instance))
+        self.assertEqual(0, self.manager.ask('start', unit).returncode)
+        self.assertEqual(name, serving.ask(self.port, timeout=60))
