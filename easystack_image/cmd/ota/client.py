@@ -101,39 +101,41 @@ def _journal(found: settings.Settings) -> journal.Journal:
     return journal.Journal(home.Home(Path(found.state_directory)))
 
 
-def _unattended(found: settings.Settings) -> str:
+def _unattended(used: tools.Tools) -> str:
     """Return what is to be done about an upgrade that nobody is at, or ''."""
     try:
-        upgrades = _journal(found).history()
+        upgrades = used.journal.history()
     except exceptions.JournalError as error:
         return str(error)
-    return state.unattended(tools.make(found, output.say),
-                            upgrades[-1] if upgrades else None)
+    return state.unattended(used, upgrades[-1] if upgrades else None)
+
+
+def _attention(used: tools.Tools, *more: str) -> str:
+    """Return what somebody should look after, as no repository tells, or ''.
+
+    :param more: what is to be told besides
+    """
+    return '; '.join(filter(None, (
+        *more, _unattended(used),
+        state.damage(used, used.slots.damaged()))))
 
 
 def run_check(arguments: argparse.Namespace,
               found: settings.Settings) -> int:
     """Show what the channel offers."""
+    used = tools.make(found, output.say)
     try:
         status = _client(found).check(arguments.accept_clock)
     except exceptions.Unreachable as error:
-        unheard = state.unheard(tools.make(found, output.say))
-        if not unheard:
-            raise
-        output.say(str(error))
-        if arguments.format == 'json':
-            output.record(arguments, {'channel': found.channel,
-                                      'error': str(error),
-                                      'attention': unheard})
-        return output.attention(unheard)
-    unattended = _unattended(found)
+        return _check_alone(arguments, used, error)
+    attention = _attention(used)
     installed = status.installed.version if status.installed else None
     following = status.next.version if status.next else None
     if arguments.format == 'json':
         output.record(arguments, {
             'channel': status.channel, 'installed': installed,
             'next': following, 'warning': status.warning or None,
-            'attention': unattended or None,
+            'attention': attention or None,
             'releases': [{'version': offer.release.version,
                           'number': offer.release.number,
                           'minimum': offer.release.minimum,
@@ -147,7 +149,26 @@ def run_check(arguments: argparse.Namespace,
                  'installed' if offer.release == status.installed else
                  'next' if offer.release == status.next else ''))
             for offer in status.offers])
-    return output.attention(status.warning) | output.attention(unattended)
+    return output.attention(status.warning) | output.attention(attention)
+
+
+def _check_alone(arguments: argparse.Namespace, used: tools.Tools,
+                 error: exceptions.Unreachable) -> int:
+    """Show what can be told without the repository.
+
+    :param error: why that does not answer
+    :raises easystack_image.exceptions.Unreachable: if nobody need look at it
+    """
+    warning = state.warning(used)
+    attention = _attention(used, state.unheard(used))
+    if not warning and not attention:
+        raise error
+    output.say(str(error))
+    if arguments.format == 'json':
+        output.record(arguments, {
+            'channel': used.settings.channel, 'error': str(error),
+            'warning': warning or None, 'attention': attention or None})
+    return output.attention(warning) | output.attention(attention)
 
 
 def run_download(arguments: argparse.Namespace,

@@ -184,17 +184,21 @@ def unattended(tools: tools_module.Tools, last: Upgrade | None) -> str:
             f'it: {what_to_do(last)}')
 
 
+def damage(tools: tools_module.Tools, damaged: Collection[str]) -> str:
+    """Return that the slot in use is among those that are damaged, or ''."""
+    version = tools.slots.current_version()
+    return (f'the slot of {version}, which is in use, is damaged'
+            if version in damaged else '')
+
+
 def _attention(tools: tools_module.Tools, damaged: Collection[str],
                last: Upgrade | None,
                found: list[dict[str, Any]] | None,
                error: str | None) -> list[str]:
     """Return what somebody should look after."""
     texts = [text for text in (error, unattended(tools, last)) if text]
-    texts += filter(None, [unheard(tools)])
-    version = tools.slots.current_version()
-    if version in damaged:
-        texts.append(f'the slot of {version}, which is in use, is damaged')
-    if found is not None and version is not None and not [
+    texts += filter(None, [unheard(tools), damage(tools, damaged)])
+    if found is not None and tools.slots.current_version() and not [
             each for each in found if each['role'] == 'serving'
             and each['pid'] is not None]:
         texts.append('no instance serves')

@@ -471,12 +471,15 @@ class TestCommands(MachineCase):
             each['name']: each['role'] for each in status['instances']
             if each['release'] == OLD})
 
-    def test_damaged_slot(self) -> None:
-        """The one in use: all else is shown."""
-        path = self.root / 'opt/slots' / OLD / 'seal.json'
+    def damage(self, version: str) -> None:
+        path = self.root / 'opt/slots' / version / seal.NAME
         path.parent.chmod(0o755)
         path.chmod(0o644)
         path.write_text('{')
+
+    def test_damaged_slot(self) -> None:
+        """The one in use: all else is shown."""
+        self.damage(OLD)
         code, status = self.run_command('status')
         self.assertEqual((3, [OLD], None), (code, status['damaged'],
                                             status['current']))
@@ -588,17 +591,56 @@ class TestCommands(MachineCase):
         self.assertIsNone(self.world.tools().journal.history()[-1].outcome)
         self.check_stopped()
 
-    def test_check_tells(self) -> None:
+    def run_check(self, error: Exception | None = None) -> tuple[int, Any]:
+        """Run ``check``; return its code, and what it shows.
+
+        :param error: what the repository answers, None for what there is
+        """
+        def make(settings: object, installed: Any, needed: object) -> Channel:
+            channel = Channel([], settings, installed)
+            if error is not None:
+                channel.check = mock.Mock(side_effect=error)  # type: ignore
+            return channel
+
         self.useFixture(fixtures.MonkeyPatch(
-            'easystack_image.ota.client.updater.Client',
-            lambda settings, installed, needed: Channel([], settings,
-                                                        installed)))
-        self.begin(NEW, until=Step.SOAK)
-        code, found = self.run_command(
+            'easystack_image.ota.client.updater.Client', make))
+        return self.run_command(
             '--state-directory', str(self.root / 'state'),
             '--slots-directory', str(self.root / 'opt'), 'check')
+
+    def test_check_tells(self) -> None:
+        self.assertEqual((0, None), self.checked())
+        self.begin(NEW, until=Step.SOAK)
+        self.damage(NEW)
+        code, attention = self.checked()
         self.assertEqual(3, code)
+        self.assertIn('nobody is at it', attention)
+        self.assertIn(f'{NEW}, which is in use, is damaged', attention)
+
+    def checked(self) -> tuple[int, Any]:
+        code, found = self.run_check()
+        return code, found['attention']
+
+    def test_check_tells_without_repository(self) -> None:
+        """What is known without it."""
+        error = exceptions.Unreachable('no route to host')
+        # Nothing is, and nothing is shown.
+        self.assertRaises(ValueError, self.run_check, error)
+        self.begin(NEW, until=Step.SOAK)
+        code, found = self.run_check(error)
+        self.assertEqual((3, 'no route to host', None), (
+            code, found['error'], found['warning']))
         self.assertIn('nobody is at it', found['attention'])
+        self.resume()
+        memories.update(self.world.tools().home, lambda memory: memory.learn(
+            0, 0, {2: 'it loses uploads'}))
+        code, found = self.run_check(error)
+        self.assertEqual((3, None), (code, found['attention']))
+        self.assertIn('it loses uploads', found['warning'])
+        self.damage(NEW)
+        code, found = self.run_check(error)
+        self.assertEqual(3, code)
+        self.assertIn('is damaged', found['attention'])
 
     def test_rolled_back(self) -> None:
         self.begin(NEW, until=Step.START)
