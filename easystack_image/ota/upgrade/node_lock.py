@@ -5,9 +5,10 @@ has.  So a child of the slot's own Python holds it
 (:mod:`easystack_image.ota.upgrade.lock_holder`), as long as its standard
 input is open: it lets go when the updater does, or dies.
 
-A lock knows no order.  That a node's predecessors are done is asked of
-themselves (:mod:`easystack_image.ota.upgrade.peers`), once more when the lock
-is ours: whoever had it may have gone back.
+A lock knows no order.  That a node's predecessors are done, and that those
+that follow are not left behind, is asked of themselves
+(:mod:`easystack_image.ota.upgrade.peers`), once more when the lock is ours:
+whoever had it may have gone back.
 """
 
 from __future__ import annotations
@@ -46,17 +47,21 @@ class NodeLock:
         already; '' if their order does not matter
     :param pause: sleeps, or raises what has to interrupt any waiting
     :param say: tells the operator what is waited for
+    :param trailing: returns which node after this one must not be left
+        behind, and why; '' for none
     """
 
     def __init__(self, settings: settings_module.Settings, slot: Path | None,
                  release: str = '',
                  pause: Callable[[float], None] = time.sleep,
-                 say: Callable[[str], None] = LOG.info) -> None:
+                 say: Callable[[str], None] = LOG.info,
+                 trailing: Callable[[], str] = str) -> None:
         self._settings = settings
         self._slot = slot
         self._release = release
         self._pause = pause
         self._say = say
+        self._trailing = trailing
         self._child: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> NodeLock:
@@ -71,14 +76,14 @@ class NodeLock:
         """
         deadline = time.monotonic() + self._settings.node_timeout
         try:
-            self._wait_for_predecessors(deadline)
+            self._wait_for_others(deadline)
             if not self._settings.coordination_url:
                 return self
             self._acquire(deadline)
             # Whoever had the lock until now may have gone back.
-            while self._behind():
+            while self._awaited():
                 self._release_lock()
-                self._wait_for_predecessors(deadline)
+                self._wait_for_others(deadline)
                 self._acquire(deadline)
         except BaseException:
             self._release_lock()
@@ -102,24 +107,26 @@ class NodeLock:
                 'the lock of the node was lost: '
                 + self._answer(_START).get('reason', 'its holder has died'))
 
-    def _wait_for_predecessors(self, deadline: float) -> None:
+    def _wait_for_others(self, deadline: float) -> None:
         waited = False
-        while behind := self._behind():
+        while awaited := self._awaited():
             if time.monotonic() + _PACE > deadline:
-                raise exceptions.NotOurTurn(
-                    f'{behind[0]} comes first, and does not serve '
-                    f'{self._release} for good: {behind[1]}')
+                raise exceptions.NotOurTurn(awaited)
             if not waited:
-                self._say('waiting for {}: {}'.format(*behind))
+                self._say(f'waiting: {awaited}')
                 waited = True
             self._pause(_PACE)
 
-    def _behind(self) -> tuple[str, str] | None:
-        """Return the first node before this one that is not done, and why."""
-        if not self._release:
-            return None
-        return peers.behind(self._settings, peers.before(self._settings),
-                            self._release)
+    def _awaited(self) -> str:
+        """Return which other node is waited for, and why; '' for none."""
+        behind = peers.behind(
+            self._settings, peers.before(self._settings), self._release,
+        ) if self._release else None
+        if behind is None:
+            return self._trailing()
+        url, why = behind
+        return (f'{url} comes first, and does not serve {self._release} for '
+                f'good: {why}')
 
     def _acquire(self, deadline: float) -> None:
         if self._slot is None:

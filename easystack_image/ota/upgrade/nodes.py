@@ -47,9 +47,36 @@ def lock(work: works.Work, in_order: bool = True) -> node_lock.NodeLock:
     """
     in_order &= work.upgrade.kind is not Kind.ROLLBACK and (
         not work.irrevocable)
+    leaves = in_order and work.upgrade.event(Step.EXPAND) is None
     return node_lock.NodeLock(
         work.settings, work.target.path,
-        work.upgrade.target if in_order else '', work.tools.pause, work.say)
+        work.upgrade.target if in_order else '', work.tools.pause, work.say,
+        lambda: _trailing(work) if leaves else '')
+
+
+def _trailing(work: works.Work) -> str:
+    """Return which node after this one must not be left behind, and why; ''.
+
+    As long as it may serve a release before the origin of this upgrade, the
+    database must not be changed for the target: nobody has seen whether that
+    release can use it.  And no release would be left for that node: it waits
+    until those before it have settled on what it is upgraded to.
+    """
+    origin = work.origin
+    if origin is None:
+        return ''
+    newer = {work.upgrade.target, *(
+        slot.release.version for slot in work.slots.all()
+        if slot.release.number > origin.release.number)}
+    for url in peers.after(work.settings):
+        if why := peers.ask(url, work.settings.ca_file).may_be_older(
+                origin.release, newer):
+            version = origin.release.version
+            return (f'{url} would be left behind: {why}. Have it settle on '
+                    f'{version} first ("upgrade {version}", "resume" or '
+                    '"rollback" there), or go back here, or take it out of '
+                    'nodes')
+    return ''
 
 
 def behind(work: works.Work) -> str:

@@ -6,7 +6,7 @@ whether the node has settled on it (``serving.standing``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 import dataclasses
 import logging
 import ssl
@@ -14,6 +14,7 @@ import ssl
 import urllib3
 
 from easystack_image.ota import settings as settings_module
+from easystack_image.ota.release import declaration as declarations
 from easystack_image.ota.serving import layout
 from easystack_image.ota.serving import standing
 
@@ -43,6 +44,26 @@ class Peer:
         return '' if self.standing.settled == release else (
             'its upgrade to it has not ended')
 
+    def may_be_older(self, release: declarations.Declaration,
+                     newer: Collection[str]) -> str:
+        """Return why it may serve, or go back to, something before a release.
+
+        One that says nothing serves nobody, for all that is known.
+
+        :param newer: versions that are known to be of later releases
+        :returns: '' if it does not
+        """
+        if self.release in ('', *newer):
+            return ''
+        if self.release != release.version:
+            return f'it serves {self.release}'
+        if self.standing is None or release.version == (
+                self.standing.settled):
+            return ''
+        # It cannot go back, whatever its upgrade lacks.
+        return '' if self.standing.contracted >= release.number else (
+            f'its upgrade to {release.version} has not ended')
+
 
 def ask(url: str, ca_file: str = '') -> Peer:
     """Ask a node.
@@ -69,6 +90,12 @@ def before(settings: settings_module.Settings) -> list[str]:
     """Return the URLs of the nodes that are upgraded before this one."""
     nodes = settings.nodes.split()
     return nodes[:nodes.index(settings.node_url)] if nodes else []
+
+
+def after(settings: settings_module.Settings) -> list[str]:
+    """Return the URLs of the nodes that are upgraded after this one."""
+    nodes = settings.nodes.split()
+    return nodes[nodes.index(settings.node_url) + 1:] if nodes else []
 
 
 def others(settings: settings_module.Settings) -> list[str]:

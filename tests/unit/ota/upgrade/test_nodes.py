@@ -500,6 +500,71 @@ class JoinTest(NodesCase):
             self.first.world.root / 'opt'))
 
 
+class TrailingTest(NodesCase):
+    """A node does not go on before those after it have followed."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for node in self.nodes:
+            self.make_next(node)
+        self.first.begin(NEW)
+        self.first.options['node_timeout'] = 0.0
+
+    def refuse(self, action: Callable[[], Any], words: str) -> None:
+        """See that the first node waits in vain, and changes nothing."""
+        phases = self.phases()
+        error = self.assertRaises(exceptions.NotOurTurn, action)
+        self.assertIn(f'{self.last.url} would be left behind: {words}',
+                      str(error))
+        self.assertIsNone(self.first.event(Step.EXPAND))
+        self.assertEqual(phases, self.phases())
+
+    def go_on(self) -> machine.Result:
+        return self.first.begin(NEXT)
+
+    def test_serves_what_was_before(self) -> None:
+        """It follows while the first one waits, and then that is next."""
+        self.refuse(self.go_on, f'it serves {OLD}')
+        self.refuse(self.first.resume, f'it serves {OLD}')
+        self.assertIs(Outcome.COMMITTED, self.last.begin(NEW).outcome)
+        self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
+        self.assertIs(Outcome.COMMITTED, self.last.begin(NEXT).outcome)
+
+    def test_may_go_back(self) -> None:
+        self.last.begin(NEW, until=Step.SOAK)
+        self.refuse(self.go_on, f'its upgrade to {NEW} has not ended')
+        self.last.roll_back()
+        self.refuse(self.first.resume, f'it serves {OLD}')
+        self.last.begin(NEW)
+        self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
+
+    def test_cannot_go_back(self) -> None:
+        """It waits for a release that mends what it cannot end."""
+        self.hook(self.last, 'at-contract', 'exit 1')
+        self.assertRaises(exceptions.HookFailed, self.last.begin, NEW)
+        self.assertIs(Outcome.COMMITTED, self.go_on().outcome)
+
+    def test_is_further(self) -> None:
+        """The first one has gone back, and takes what mends it."""
+        self.last.begin(NEW, until=Step.SOAK)
+        self.first.roll_back()
+        self.assertIs(Outcome.COMMITTED, self.go_on().outcome)
+
+    def test_says_nothing(self) -> None:
+        self.last.world.place(next(iter(
+            self.last.world.running))).gate.unlink()
+        self.assertIs(Outcome.COMMITTED, self.go_on().outcome)
+
+    def test_was_there_when_it_began(self) -> None:
+        """Who has changed the database goes on, whatever became of others."""
+        self.last.begin(NEW)
+        self.first.begin(NEXT, until=Step.EXPAND)
+        with fixtures.MonkeyPatch(
+                'easystack_image.ota.upgrade.peers.Peer.may_be_older',
+                lambda *_: 'it serves something else'):
+            self.assertIs(Outcome.COMMITTED, self.first.resume().outcome)
+
+
 class TurnTest(NodesCase):
 
     def wait_for_turn(self) -> threading.Thread:
