@@ -33,21 +33,18 @@ def boot(launcher: launcher_module.Launcher, slot: slots_module.Slot,
     :raises InstanceError: if it does not serve in that time
     """
     deadline = time.monotonic() + timeout
-    there = {started.name: started for started in launcher.list()}
-    for name, started in there.items():
-        instance = launcher.instance(name)
+    for started in launcher.list():
+        instance = launcher.instance(started.name)
         if started.slot == slot.path and instance.place.gate.exists():
             if started.pid is None:
                 # It waits to be started again; or it did, when the service
                 # was stopped, and now nobody would.
-                instance = launcher.start(name, slot.path)
+                instance = launcher.start(started.name, slot.path)
             break
     else:
         # Those of upgrades are numbered from 1 on.
-        name = f'{slot.release.version}.0'
-        while name in there and launcher.instance(name).place.leaving.exists():
-            # It was told to leave when the service was stopped.
-            name += '0'
+        name = launcher_module.free_name(launcher,
+                                         f'{slot.release.version}.0')
         instance = launcher.start(name, slot.path)
     while True:
         try:

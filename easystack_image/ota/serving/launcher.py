@@ -62,6 +62,23 @@ class Launcher(Protocol):
         """Return the control of an instance, whether it runs or not."""
 
 
+def free_name(launcher: Launcher, name: str) -> str:
+    """Return a name for an instance, or one like it.
+
+    Who bears it may have been told to leave, and takes no more requests,
+    however long it still is at something.
+
+    :raises InstanceError: if the launcher does not answer
+    """
+    there = {started.name for started in launcher.list()}
+    version, _, number = name.rpartition('.')
+    while name in there and launcher.instance(name).place.leaving.exists():
+        # No upgrade has a number that begins so.
+        number = f'0{number}'
+        name = f'{version}.{number}'
+    return name
+
+
 class HolderLauncher:
     """Asks the holder of this package.
 

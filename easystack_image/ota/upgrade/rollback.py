@@ -11,6 +11,7 @@ from pathlib import Path
 from easystack_image import exceptions
 from easystack_image.ota.hooks import base as hooks_base
 from easystack_image.ota.journal.records import Step
+from easystack_image.ota.serving import launcher as launchers
 from easystack_image.ota.upgrade import hooking
 from easystack_image.ota.upgrade import nodes
 from easystack_image.ota.upgrade import work as works
@@ -104,9 +105,11 @@ def _serve(work: works.Work, path: Path) -> list[str]:
         for name in serving:
             fleet.claim(name, path)
         return serving
+    # It may have served, and been told to leave at the end of the upgrade.
+    name = launchers.free_name(fleet.launcher, standby)
     # Warm or not: users should not have to wait for what only delays them.
-    fleet.claim(standby, path)
-    return [standby]
+    fleet.claim(name, path)
+    return [name]
 
 
 def _point_back(work: works.Work) -> None:

@@ -691,6 +691,22 @@ class TestHurry(MachineCase):
         name, = (name for name in self.world.running if name.startswith(OLD))
         return name
 
+    def test_the_one_that_waits_has_left(self) -> None:
+        """It got an upload before, when somebody who was killed went back."""
+        name = self.standby()
+        tools = self.world.tools()
+        worlds.fleet(tools).claim(name, tools.slots.path(OLD))
+        self.world.busy.add(name)
+        self.hook('at-commit', 21)
+        self.assertRaises(exceptions.NotNow, self.resume)
+        self.assertTrue(self.world.running[name].leaving)
+        self.assertIs(Outcome.ROLLED_BACK, self.roll_back().outcome)
+        # Nothing is cut, and another one serves.
+        self.assertIn(name, self.world.running)
+        self.assertFalse(self.world.place(name).gate.exists())
+        del self.world.running[name]
+        self.serves(OLD)
+
     def test_whatever_it_is_at(self) -> None:
         """The one that waits serves: it does not warm up while users wait."""
         for died in (False, True):
