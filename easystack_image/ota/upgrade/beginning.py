@@ -81,12 +81,18 @@ def begin(tools: tools_module.Tools, order: Order,
             return machine.go_on(tools, writer, unfinished, order.forced,
                                  order.until)
         current = tools.slots.current()
-        if unfinished and not (works.irrevocable(unfinished) or (
+        given_up = unfinished is not None and _gives_up(order, unfinished)
+        if unfinished and not (works.irrevocable(unfinished) or given_up or (
                 order.version and _is_stuck(tools, unfinished))):
             raise _did_not_end(unfinished)
         calls.HookCaller(tools.settings).executables()
         installed = current.release if current else None
         chosen = _wanted(tools, writer, order, installed, progress)
+        if given_up:
+            writer.close(Outcome.ABANDONED)
+            unfinished = None
+            # It may have told others that it leaves what it stays with.
+            nodes.catch_up(tools, writer.upgrades)
         if unfinished and (chosen is None or (
                 chosen[0].version == unfinished.target)):
             raise _did_not_end(unfinished)
@@ -123,12 +129,31 @@ def _says_again(order: Order, upgrade: Upgrade) -> bool:
     return order.version == upgrade.target
 
 
+def _gives_up(order: Order, upgrade: Upgrade) -> bool:
+    """Whether an order means that a rollback is not wanted any more.
+
+    It waits for its turn, perhaps for weeks, and nothing was begun that
+    anybody would notice.
+    """
+    return _is_untouched(upgrade) and order.version is not None and (
+        order.kind is Kind.UPGRADE)
+
+
+def _is_untouched(upgrade: Upgrade) -> bool:
+    """Whether it is a rollback that has not started anything yet."""
+    return upgrade.kind is Kind.ROLLBACK and not any(
+        upgrade.event(step) for step in (Step.START, Step.ROLLBACK))
+
+
 def _did_not_end(upgrade: Upgrade) -> exceptions.JournalError:
     if works.irrevocable(upgrade):
         what = 'or install a release that mends it'
     elif upgrade.event(Step.ROLLBACK) is Event.BEGUN:
         what = ('or, if the release before cannot come up any more, name a '
                 'release that mends this one')
+    elif _is_untouched(upgrade):
+        what = ('or name a release, which may be the one that is installed, '
+                'to give it up')
     else:
         what = 'or "rollback", first'
     return exceptions.JournalError(

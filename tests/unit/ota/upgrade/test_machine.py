@@ -591,6 +591,42 @@ class TestCommands(MachineCase):
         self.assertIsNone(self.world.tools().journal.history()[-1].outcome)
         self.check_stopped()
 
+    def wait_to_go_back(self) -> Path:
+        """Have a rollback wait; return the hook that makes it so."""
+        self.order(NEW)
+        hook = self.hook('before-preflight', 21)
+        self.assertEqual(4, self.run_command('rollback')[0])
+        return hook
+
+    def test_rollback_is_given_up(self) -> None:
+        """It waited, and somebody has thought better of it."""
+        self.wait_to_go_back()
+        # As an updater that was killed with the lock in hand leaves it.
+        standing.write(self.root / 'opt', standing.Standing())
+        # Who names nothing does not mean that, nor who names nothing good.
+        for words in (('upgrade',), ('upgrade', '9.9')):
+            self.assertEqual(5, self.run_command(*words)[0])
+        self.assertEqual(0, self.run_command('upgrade', NEW)[0])
+        self.assertIs(Outcome.ABANDONED, self.world.tools().journal.history()[
+            -1].outcome)
+        self.assertEqual(NEW, standing.read(self.root / 'opt').settled)
+        self.serves(NEW)
+        self.assertIsNone(self.resume())
+
+    def test_rollback_gives_way(self) -> None:
+        self.wait_to_go_back().unlink()
+        self.assertIs(Outcome.COMMITTED, self.order(CONTRACTING).outcome)
+        self.serves(CONTRACTING)
+
+    def test_rollback_that_has_started_goes_on(self) -> None:
+        self.order(NEW)
+        hook = self.hook('after-start', 21)
+        self.assertEqual(4, self.run_command('rollback')[0])
+        self.assertEqual(5, self.run_command('upgrade', NEW)[0])
+        hook.unlink()
+        self.assertEqual(0, self.run_command('resume')[0])
+        self.serves(OLD)
+
     def run_check(self, error: Exception | None = None) -> tuple[int, Any]:
         """Run ``check``; return its code, and what it shows.
 
