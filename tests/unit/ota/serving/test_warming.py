@@ -151,10 +151,11 @@ class TestImage(WarmingCase):
         warmth.ask(self.place, [*IMAGE, warmth.Request('/')])
         warming.answer(self.place, self.application, 1, None, THREADS)
         self.assertEqual(before, os.getpriority(os.PRIO_PROCESS, 0))
-        # Only who may come back yields.
-        self.assertIn(self.nice, ({10}, {before}))
+        # Only who may come back yields, and the tests may do so already.
+        yielding = max(10, before)
+        self.assertIn(self.nice, ({yielding}, {before}))
         if os.geteuid() == 0:
-            self.assertEqual({10}, self.nice)
+            self.assertEqual({yielding}, self.nice)
 
     def test_what_the_application_raises(self) -> None:
         def broken(environ: Any, start_response: Any) -> Iterable[bytes]:
