@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from typing import Any
 
@@ -103,8 +104,15 @@ class Exchanges:
         answers = loading.answers()
         return results.Run(
             METHOD, len(self.during), answers, self.before, self.during,
-            [results.switched(answers, *windows) for windows in self._back],
+            [results.switched(answers, before, during,
+                              self._next_command(during))
+             for before, during in self._back],
             self.starting)
+
+    def _next_command(self, during: results.Window) -> float:
+        """Return when the command after an exchange began, or infinity."""
+        return min((each.end for each in self.before
+                    if each.end > during.begin), default=math.inf)
 
 
 def _monotonic(moment: float) -> float:

@@ -76,9 +76,11 @@ def outcomes(answers: Iterable[load.Answer]) -> dict[str, int]:
 
 
 def switched(answers: Iterable[load.Answer], before: Window,
-             during: Window) -> float:
+             during: Window, until: float = math.inf) -> float:
     """Return how long those who answered before still got requests.
 
+    :param until: when the next command began: from then on, a new process
+        may have the number of one that has ended
     :returns: seconds from the begin of ``during``
     """
     found = [answer for answer in answers
@@ -86,7 +88,8 @@ def switched(answers: Iterable[load.Answer], before: Window,
     old = {answer.process for answer in found
            if before.begin <= answer.begin < before.end}
     return max((answer.begin - during.begin for answer in found
-                if answer.process in old and answer.begin >= during.begin),
+                if answer.process in old
+                and during.begin <= answer.begin < until),
                default=0.0)
 
 
