@@ -40,7 +40,7 @@ class TestKill(base.TestCase):
         self.assertEqual(['good'] * 3, [
             row['state'] for row in self.glance.copies(self.good_image)])
         processes.poll(lambda: not self.store.leftovers(),
-                        'the leftovers being swept', timeout=120)
+                        'the leftovers being swept', timeout=300)
 
     def check_not_served(self, image_id: str) -> None:
         """See that nothing is handed out of an image that is not active."""
