@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
+import os
 from pathlib import Path
 
 ROOT = Path('/proc')
@@ -43,3 +46,23 @@ def stat(pid: int) -> Stat | None:
     # After the name, which may hold blanks and parentheses itself.
     fields = text.rpartition(')')[2].split()
     return Stat(fields[0], int(fields[1]), int(fields[3]), int(fields[19]))
+
+
+def pids() -> Iterator[int]:
+    """Yield the numbers of all processes that can be seen."""
+    return (int(name) for name in os.listdir(ROOT) if name.isdigit())
+
+
+def open_files(pid: int) -> Iterator[str]:
+    """Yield what the descriptors of a process lead to.
+
+    Nothing of one that has ended, or is somebody else's.
+    """
+    directory = ROOT / str(pid) / 'fd'
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return
+    for name in names:
+        with contextlib.suppress(OSError):
+            yield os.readlink(directory / name)

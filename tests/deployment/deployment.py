@@ -154,9 +154,7 @@ class Deployment:
 
     def token(self, user: str) -> str:
         """Return a token of a user, that is good for an hour."""
-        token = self.session(user).get_token()
-        assert token is not None
-        return token
+        return _token(self.session(user))
 
     def new_token(self, user: str) -> str:
         """Return a token of a user that nobody has seen yet.
@@ -164,9 +162,7 @@ class Deployment:
         Glance remembers for five minutes what Keystone says of a token, the
         catalog included.
         """
-        token = self.accounts[user].session(self.keystone.url).get_token()
-        assert token is not None
-        return token
+        return _token(self.accounts[user].session(self.keystone.url))
 
     def client(self, user: str) -> client.Images:
         """Return Glance's calls over plain HTTP, made by a user."""
@@ -176,6 +172,12 @@ class Deployment:
         """Return a connection of openstacksdk, made by a user."""
         return openstack.connection.Connection(
             session=self.session(user), region_name=self.region)
+
+
+def _token(session: keystone_session.Session) -> str:
+    token = session.get_token()
+    assert token is not None
+    return token
 
 
 def vanilla(root: Path, **arguments: Any) -> Deployment:

@@ -33,7 +33,8 @@ def boot(launcher: launcher_module.Launcher, slot: slots_module.Slot,
     :raises InstanceError: if it does not serve in that time
     """
     deadline = time.monotonic() + timeout
-    for started in launcher.list():
+    there = launcher.list()
+    for started in there:
         instance = launcher.instance(started.name)
         if started.slot == slot.path and instance.place.gate.exists():
             if started.pid is None:
@@ -43,7 +44,7 @@ def boot(launcher: launcher_module.Launcher, slot: slots_module.Slot,
             break
     else:
         # Those of upgrades are numbered from 1 on.
-        name = launcher_module.free_name(launcher,
+        name = launcher_module.free_name(launcher, there,
                                          f'{slot.release.version}.0')
         instance = launcher.start(name, slot.path)
     while True:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import json
 from pathlib import Path
@@ -62,17 +62,18 @@ class Launcher(Protocol):
         """Return the control of an instance, whether it runs or not."""
 
 
-def free_name(launcher: Launcher, name: str) -> str:
+def free_name(launcher: Launcher, there: Iterable[Started],
+              name: str) -> str:
     """Return a name for an instance, or one like it.
 
     Who bears it may have been told to leave, and takes no more requests,
     however long it still is at something.
 
-    :raises InstanceError: if the launcher does not answer
+    :param there: the instances that there are
     """
-    there = {started.name for started in launcher.list()}
+    taken = {started.name for started in there}
     version, _, number = name.rpartition('.')
-    while name in there and launcher.instance(name).place.leaving.exists():
+    while name in taken and launcher.instance(name).place.leaving.exists():
         # No upgrade has a number that begins so.
         number = f'0{number}'
         name = f'{version}.{number}'

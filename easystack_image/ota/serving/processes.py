@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -48,22 +47,8 @@ def leaders(path: Path) -> Iterator[Process]:
     can look into all.
     """
     wanted = os.path.realpath(path)
-    for name in os.listdir(procfs.ROOT):
-        if not name.isdigit():
-            continue
-        stat = procfs.stat(int(name))
-        if (stat is not None and stat.session == int(name)
-                and stat.lives and wanted in _open_files(name)):
-            yield Process(int(name), stat.started)
-
-
-def _open_files(pid: str) -> Iterator[str]:
-    directory = procfs.ROOT / pid / 'fd'
-    try:
-        names = os.listdir(directory)
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        # It has ended, or is somebody else's.
-        return
-    for name in names:
-        with contextlib.suppress(OSError):
-            yield os.readlink(directory / name)
+    for pid in procfs.pids():
+        stat = procfs.stat(pid)
+        if (stat is not None and stat.session == pid and stat.lives
+                and wanted in procfs.open_files(pid)):
+            yield Process(pid, stat.started)

@@ -144,10 +144,7 @@ class SystemdLauncher:
         """Write a script, in one step; all may read it."""
         # Whatever root's umask is: the service's user has to read it.
         home.make(path.parent, _MODE)
-        temporary = path.with_name(f'.{path.name}.new')
-        temporary.write_text(text)
-        temporary.chmod(0o644)
-        temporary.rename(path)
+        layout.write(path, text, 0o644)
 
     def _pids(self) -> dict[str, int | None]:
         """Return the units of instances that are not inactive.

@@ -21,10 +21,9 @@ def processes(slot: Path) -> list[int]:
     asks.
     """
     prefix = f'{slot}/'
-    return sorted(int(entry.name) for entry in procfs.ROOT.iterdir()
-                  if entry.name.isdigit() and int(entry.name) != os.getpid()
+    return sorted(pid for pid in procfs.pids() if pid != os.getpid()
                   and any(text.startswith(prefix)
-                          for text in _mentioned(entry)))
+                          for text in _mentioned(pid)))
 
 
 def name(process: int) -> str:
@@ -48,8 +47,9 @@ def descends(process: int, ancestors: Collection[int]) -> bool:
     return False
 
 
-def _mentioned(process: Path) -> Iterator[str]:
+def _mentioned(pid: int) -> Iterator[str]:
     """Yield the paths that a process has: run, given, mapped, open."""
+    process = procfs.ROOT / str(pid)
     # It may end meanwhile, or be another user's.
     for name in ('exe', 'cwd'):
         with contextlib.suppress(OSError):
@@ -62,6 +62,4 @@ def _mentioned(process: Path) -> Iterator[str]:
                 errors='surrogateescape').splitlines():
             yield line.partition('/')[1] + line.partition('/')[2]
     with contextlib.suppress(OSError):
-        for file in (process / 'fd').iterdir():
-            with contextlib.suppress(OSError):
-                yield os.readlink(file)
+        yield from procfs.open_files(pid)

@@ -106,7 +106,8 @@ def _serve(work: works.Work, path: Path) -> list[str]:
             fleet.claim(name, path)
         return serving
     # It may have served, and been told to leave at the end of the upgrade.
-    name = launchers.free_name(fleet.launcher, standby)
+    name = launchers.free_name(fleet.launcher, fleet.launcher.list(),
+                               standby)
     # Warm or not: users should not have to wait for what only delays them.
     fleet.claim(name, path)
     return [name]
